@@ -1,0 +1,116 @@
+"""What travels: records, and the batches and receipts around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Generic, cast
+
+from msgspec import UNSET, Struct, field
+from typing_extensions import TypeVar
+
+from .position import Position
+from .shard import ShardId
+
+__all__ = ["Batch", "Entry", "Failure", "Outcome", "Receipt", "Record", "ShardEnded"]
+
+T = TypeVar("T", default=bytes)
+
+
+class Record(Struct, Generic[T]):
+    """One record of a stream. Wire formats decode straight into it; treat it as immutable.
+
+    ``arrived`` is the service's arrival time in milliseconds since the epoch. ``id`` is the
+    producer's record ID, kept over its retries. ``key`` is ``None`` where the stream gives no
+    order per key. ``shard`` is filled in before a handler of single records or a `Consumer`
+    sees the record; a batch handler reads `Batch.shard`.
+    """
+
+    sequence: int
+    arrived: int
+    key: str | None
+    data: bytes
+    id: str | None = None
+    headers: dict[str, bytes] | None = None
+    sub: int = 0
+    shard: ShardId = ShardId("")
+    replay: int = 0
+    """How often this record was replayed from the dead letters; 0 for the first delivery."""
+    decoded: Any = field(default=UNSET)
+
+    @property
+    def position(self) -> Position:
+        """The record's place in its shard."""
+        return Position(self.sequence, self.sub)
+
+    @property
+    def value(self) -> T:
+        """The data as the worker's codec decoded it; without a codec, the bytes."""
+        decoded = self.decoded
+        return cast("T", self.data if decoded is UNSET else decoded)
+
+
+class Batch(Struct, Generic[T]):
+    """Neighbouring records of one shard, and the span of log they came from.
+
+    The span is ``after`` (exclusive) to ``last`` (inclusive), *before* any filter: it may be
+    longer than the records, and a batch without records still covers it. On an idle shard
+    ``last == after`` and only ``read_until`` moves.
+    """
+
+    shard: ShardId
+    records: list[Record[T]]
+    after: Position
+    last: Position
+    bytes: int = 0
+    lag: int = 0
+    """Milliseconds between the newest record here and the tip of the shard; 0 at the tip."""
+    read_until: int = 0
+    """All that arrived up to this instant (ms, clock of the service) is in here or before."""
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record[T]]:
+        return iter(self.records)
+
+
+class ShardEnded(Struct, frozen=True):
+    """A reader's last answer: the shard is closed and was read to its end."""
+
+    children: tuple[ShardId, ...] = ()
+    lost: bool = False
+    """The shard is gone from the stream before it was read to its end."""
+
+
+class Entry(Struct):
+    """One record on its way into a stream. ``hash_key`` overrides the place ``key`` has."""
+
+    data: bytes
+    key: str | None = None
+    id: str | None = None
+    headers: dict[str, bytes] | None = None
+    hash_key: int | None = None
+
+
+class Receipt(Struct, frozen=True):
+    """The stream has the record, durably. ``attempts`` counts sends, 1 for the first."""
+
+    shard: ShardId
+    sequence: int
+    sub: int = 0
+    attempts: int = 1
+
+    @property
+    def position(self) -> Position:
+        """The record's place in its shard."""
+        return Position(self.sequence, self.sub)
+
+
+class Failure(Struct, frozen=True):
+    """The stream does not have the record, or (``retryable``) is not known to."""
+
+    reason: str
+    retryable: bool
+
+
+Outcome = Receipt | Failure

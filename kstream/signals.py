@@ -1,0 +1,225 @@
+"""Facts the engine reports, and who may listen.
+
+A signal is emitted at a change of state or once per batch, never per record, and never carries
+a payload. Observers (logs, Prometheus) turn them into what people look at.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from .shard import ShardId
+
+__all__ = [
+    "Blocked",
+    "BudgetUsed",
+    "Checkpointed",
+    "Committed",
+    "DataLost",
+    "DeadLettered",
+    "Deduplicated",
+    "Fetched",
+    "HandedOver",
+    "Handled",
+    "LeaseGone",
+    "LeaseTaken",
+    "Observer",
+    "OwnerGap",
+    "Retrying",
+    "ShardFinished",
+    "Signal",
+    "Stalled",
+    "StoreDown",
+    "StoreUp",
+    "Unblocked",
+    "WorkerStarted",
+    "WorkerStopped",
+]
+
+
+class Signal(Struct, frozen=True, kw_only=True):
+    """A fact about one worker of one group."""
+
+
+class WorkerStarted(Signal):
+    """The worker is up and looks for shards."""
+
+    worker: str
+    group: str
+    stream: str
+
+
+class WorkerStopped(Signal):
+    """The worker ended. ``drained``: every lease was handed over cleanly."""
+
+    worker: str
+    drained: bool
+
+
+class LeaseTaken(Signal):
+    """A shard is ours. ``previous``: the owner before, if it was taken from a dead worker."""
+
+    shard: ShardId
+    token: int
+    previous: str | None = None
+
+
+class OwnerGap(Signal):
+    """How long (seconds) nobody is known to have acted on a shard before we took it."""
+
+    shard: ShardId
+    seconds: float
+
+
+class HandedOver(Signal):
+    """A shard was drained, checkpointed and released. ``wanted_by``: for whom, if asked."""
+
+    shard: ShardId
+    wanted_by: str | None
+    seconds: float
+
+
+class LeaseGone(Signal):
+    """A shard is no longer ours, without a clean hand-over."""
+
+    shard: ShardId
+    why: str
+
+
+class ShardFinished(Signal):
+    """A closed shard was read to its end, settled and marked ended."""
+
+    shard: ShardId
+    children: tuple[ShardId, ...]
+
+
+class Fetched(Signal):
+    """One batch came from the stream."""
+
+    shard: ShardId
+    consumer: str
+    records: int
+    bytes: int
+    lag: int
+    seconds: float
+
+
+class Handled(Signal):
+    """Records were settled by a handler or sink."""
+
+    shard: ShardId
+    consumer: str
+    records: int
+    seconds: float
+    redelivered: int = 0
+    """How many of them may have been handled before (read again after a crash)."""
+
+
+class Committed(Signal):
+    """A sink made one roll visible. ``adopted``: it stood there already, from another owner."""
+
+    shard: ShardId
+    consumer: str
+    records: int
+    bytes: int
+    reason: str
+    seconds: float
+    adopted: bool = False
+
+
+class Checkpointed(Signal):
+    """Marks of a shard were written."""
+
+    shard: ShardId
+    seconds: float
+    age: float
+    """Seconds since the write before."""
+
+
+class Deduplicated(Signal):
+    """Records were dropped since their IDs had been seen before in the log."""
+
+    shard: ShardId
+    consumer: str
+    records: int
+
+
+class Retrying(Signal):
+    """A handler or sink failed and is tried again. No payload: type and message of the error."""
+
+    shard: ShardId
+    consumer: str
+    position: str
+    attempt: int
+    reason: str
+
+
+class DeadLettered(Signal):
+    """A record went to the dead letters; later records of its key pass."""
+
+    shard: ShardId
+    consumer: str
+    position: str
+    reason: str
+
+
+class Blocked(Signal):
+    """A record keeps failing and nothing may pass it: the shard stands still, visibly."""
+
+    shard: ShardId
+    consumer: str
+    position: str
+    reason: str
+
+
+class Unblocked(Signal):
+    """A blocked shard goes on."""
+
+    shard: ShardId
+    consumer: str
+
+
+class Stalled(Signal):
+    """A shard is owned but nothing was settled for long although records wait."""
+
+    shard: ShardId
+    consumer: str
+    seconds: float
+
+
+class DataLost(Signal):
+    """Records were trimmed before they were read; the bounds as stored positions."""
+
+    shard: ShardId
+    consumer: str
+    after: str
+    until: str
+
+
+class StoreDown(Signal):
+    """The lease store does not answer. Work goes on while the deadline holds."""
+
+    why: str
+
+
+class StoreUp(Signal):
+    """The lease store answers again."""
+
+    seconds: float
+
+
+class BudgetUsed(Signal):
+    """Bytes held in memory of the worker's budget."""
+
+    used: int
+    limit: int
+
+
+class Observer(Protocol):
+    """Somebody who listens to signals."""
+
+    def __call__(self, signal: Signal) -> None:
+        """Take note of *signal*. Must not block and must not raise."""
+        ...
