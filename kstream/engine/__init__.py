@@ -1,1 +1,1 @@
-"""TODO."""
+"""The engine: knows ports and core, never an adapter."""
