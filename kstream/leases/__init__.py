@@ -1,1 +1,1 @@
-"""TODO."""
+"""Lease stores: where the rows of a group are kept."""
