@@ -99,6 +99,8 @@ class Receipt(Struct, frozen=True):
     sequence: int
     sub: int = 0
     attempts: int = 1
+    ordered: bool = True
+    """False: it was sent without a key, so no order is promised among such records."""
 
     @property
     def position(self) -> Position:

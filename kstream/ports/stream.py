@@ -3,7 +3,8 @@
 MUST, for every adapter (each has a test in `kstream.testing.conformance.streams`):
 
 - ``write`` answers one outcome per entry, in order. A `Receipt` means durable.
-- Entries of one ``write`` with the same key keep their order; positions rise per shard.
+- Entries of one ``write`` with the same key keep their order; positions rise per shard. Once an
+  entry comes out retryable, so does every later one of its key: a retry must not fall behind.
 - A reader yields every record strictly beyond its start exactly once, in order, with spans that
   join without a hole: each batch's ``after`` is the ``last`` of the one before.
 - A closed shard ends with `ShardEnded` that names its children, after its last record; and
@@ -38,6 +39,8 @@ class StreamFacts(Struct, frozen=True):
     """Milliseconds a record is kept; 0 is for ever."""
     keyed: bool = True
     """Whether records of one key stay in order (Kinesis streams of AUTO distribution do not)."""
+    largest: int = 1 << 20
+    """The most bytes one record may have: data, key, ID and headers together."""
 
 
 class ShardReader(Protocol):
