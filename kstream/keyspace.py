@@ -7,6 +7,7 @@ A partition key's place is the MD5 digest of its UTF-8 bytes read as one big-end
 from __future__ import annotations
 
 from hashlib import md5
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from .errors import UsageError
@@ -55,7 +56,9 @@ class HashRange(NamedTuple):
         Raises `UsageError` unless both halves hold at least one hash key.
         """
         if not self.start < at < self.stop:
-            raise UsageError(f"cannot split at {at}: it must lie in {self.start + 1}..{self.stop - 1}")
+            raise UsageError(
+                f"cannot split at {at}: it must lie in {self.start + 1}..{self.stop - 1}"
+            )
         return HashRange(self.start, at), HashRange(at, self.stop)
 
     def joined(self, other: HashRange) -> HashRange:
@@ -85,4 +88,4 @@ def even_ranges(count: int) -> list[HashRange]:
     if count < 1:
         raise UsageError(f"a stream needs at least one shard, not {count}")
     edges = [KEYSPACE_END * n // count for n in range(count + 1)]
-    return [HashRange(low, high) for low, high in zip(edges, edges[1:], strict=False)]
+    return [HashRange(low, high) for low, high in pairwise(edges)]

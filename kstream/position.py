@@ -14,7 +14,16 @@ from msgspec import Struct
 from .errors import StoredDataError
 from .shard import ShardId
 
-__all__ = ["BEFORE_ALL", "At", "Earliest", "From", "GroupStart", "Position", "Start", "TextPosition"]
+__all__ = [
+    "BEFORE_ALL",
+    "At",
+    "Earliest",
+    "From",
+    "GroupStart",
+    "Position",
+    "Start",
+    "TextPosition",
+]
 
 TextPosition = str
 """A position as it is stored: ``"SEQUENCE"`` or ``"SEQUENCE.SUB"``, decimal."""

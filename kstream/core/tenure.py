@@ -150,7 +150,11 @@ def missing(lineage: Lineage, leases: Mapping[ShardId, Lease], group: Group) -> 
 
 
 def born(
-    lease: Lease, named: Iterable[ShardId], lineage: Lineage, leases: Iterable[ShardId], group: Group
+    lease: Lease,
+    named: Iterable[ShardId],
+    lineage: Lineage,
+    leases: Iterable[ShardId],
+    group: Group,
 ) -> list[Lease]:
     """Return first rows for the children of *lease*: those its reader *named* and those listed.
 
@@ -213,9 +217,7 @@ def forgettable(
     return [lease for lease in leases.values() if needless(lease)]
 
 
-def inherited(
-    lease: Lease, leases: Mapping[ShardId, Lease], consumer: str, group: Group
-) -> Mark:
+def inherited(lease: Lease, leases: Mapping[ShardId, Lease], consumer: str, group: Group) -> Mark:
     """Return *consumer*'s mark in *lease*'s shard; for a child without one, what its parents
     left: the highest ordinal and all their dedup windows."""
     if consumer in lease.marks:

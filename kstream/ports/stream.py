@@ -26,7 +26,7 @@ from ..position import GroupStart, Start
 from ..record import Batch, Entry, Outcome, ShardEnded
 from ..shard import ShardId
 
-__all__ = ["Control", "Stream", "StreamFacts", "ShardReader"]
+__all__ = ["Control", "ShardReader", "Stream", "StreamFacts"]
 
 
 class StreamFacts(Struct, frozen=True):

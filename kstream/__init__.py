@@ -1,0 +1,1 @@
+"""Sharded streams for Python."""

@@ -1,0 +1,153 @@
+"""A worker's heartbeat: one row, raised every beat, and the deadline that hangs on it.
+
+The deadline counts from before a beat was *sent*: an observer can have seen it no earlier. The
+heart lives on a thread and loop of its own, so that no handler can starve it; in a simulation
+it is a task like any other. The two sides share nothing but a few plain attributes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from msgspec.structs import replace
+from typing_extensions import override
+
+from ..clock import Clock
+from ..errors import RetryableError, UsageError
+from ..lease import Heartbeat, row_key
+from ..ports.leases import Change, LeaseStore, stands
+from .tuning import Tuning
+
+__all__ = ["Heart", "HeartHost", "TaskHost", "ThreadHost"]
+
+T = TypeVar("T")
+
+
+class Heart:
+    """Beats for one worker under one identity. A dead heart never beats again."""
+
+    def __init__(self, clock: Clock, first: Heartbeat, tuning: Tuning) -> None:
+        self._clock = clock
+        self._row = first
+        self._tuning = tuning
+        self._deadline = float("-inf")
+        self.dead = False
+        """Somebody wrote our death certificate: this identity is over."""
+        self.failing_since: float | None = None
+        """Since when (monotonic) the store gave no answer."""
+        self.why = ""
+
+    @property
+    def worker(self) -> str:
+        """The identity this heart beats for."""
+        return self._row.worker
+
+    @property
+    def valid_for(self) -> float:
+        """Seconds for which we may still act on what we own."""
+        return 0.0 if self.dead else self._deadline - self._clock.monotonic()
+
+    async def start(self, store: LeaseStore) -> None:
+        """Write the row that makes us a member. Raises `RetryableError`."""
+        sent = self._clock.monotonic()
+        [row] = await store.swap([Change(row_key(self._row), None, self._row)])
+        if row != self._row:
+            raise UsageError(f"another worker calls itself {self.worker}: give it another name")
+        self._extend(sent)
+
+    async def run(self, store: LeaseStore, stop: asyncio.Event) -> None:
+        """Beat until *stop* is set or the heart is dead."""
+        while not self.dead:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._tuning.beat):
+                    await stop.wait()
+                return
+            try:
+                await self.beat(store)
+                self.failing_since = None
+            except RetryableError as error:
+                self.why = str(error)
+                if self.failing_since is None:
+                    self.failing_since = self._clock.monotonic()
+
+    async def beat(self, store: LeaseStore) -> None:
+        """Raise the row by one; if it is not as we left it, we were declared dead."""
+        sent = self._clock.monotonic()
+        following = replace(self._row, revision=self._row.revision + 1)
+        change = Change(row_key(following), self._row, following)
+        [row] = await store.swap([change])
+        if stands(change, row):
+            self._row = following
+            self._extend(sent)
+        else:
+            self.dead = True
+
+    def _extend(self, sent: float) -> None:
+        self._deadline = sent + self._tuning.patience - self._tuning.margin
+
+    async def bury(self, store: LeaseStore) -> None:
+        """Delete our row: the others need not wait to know that we are gone."""
+        await store.swap([Change(row_key(self._row), self._row, None)])
+
+
+class HeartHost(Protocol):
+    """Where a heart runs."""
+
+    async def run(self, heart: Heart, store: LeaseStore) -> None:
+        """Run *heart* until it is dead or this is cancelled; return when it is still."""
+        ...
+
+
+class TaskHost:
+    """Runs the heart in the caller's own task: for simulations."""
+
+    async def run(self, heart: Heart, store: LeaseStore) -> None:
+        """Run *heart* here."""
+        await heart.run(store, asyncio.Event())
+
+
+class ThreadHost:
+    """Runs the heart on a thread with a loop and a store of its own, so that no handler and no
+    busy loop can starve it."""
+
+    async def run(self, heart: Heart, store: LeaseStore) -> None:
+        """Run *heart* over a twin of *store*; cancelling waits until its last beat is answered."""
+        runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        stop = asyncio.Event()
+
+        async def beating() -> None:
+            twin = store.twin()
+            try:
+                await heart.run(twin, stop)
+            finally:
+                await twin.aclose()
+
+        def body() -> None:
+            with runner:
+                runner.run(beating())
+
+        inner = runner.get_loop()
+        done = asyncio.get_running_loop().run_in_executor(_OneThread(), body)
+        try:
+            await asyncio.shield(done)
+        finally:
+            if not done.done():
+                inner.call_soon_threadsafe(stop.set)
+                await done
+
+
+class _OneThread(ThreadPoolExecutor):
+    """A thread that ends with its only job."""
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=1, thread_name_prefix="kstream-heart")
+
+    @override
+    def submit(self, fn: Callable[..., T], /, *args: object, **kwargs: object) -> Future[T]:
+        future = super().submit(fn, *args, **kwargs)
+        self.shutdown(wait=False)
+        return future
