@@ -22,7 +22,7 @@ VALUES = ["errors", "clock", "keyspace", "shard", "position", "record", "lease",
 
 SHARED = {"sqlite", "aws"}
 FAMILIES = {"kinesis", "kafka", "local", "leases", "objects", "sinks", "seen", "observers"}
-SURFACE = {"__init__", "__main__", "producer", "consumer", "worker", "connect", "settings"} | {
+SURFACE = {"__init__", "__main__", "producer", "consumer", "worker", "connect", "settings", "urls"} | {
     "codecs",
     "sync",
     "operations",
