@@ -229,13 +229,11 @@ def through(batch: Batch, position: Position) -> Batch:
 
 def beyond(batch: Batch, position: Position) -> Batch:
     """Return the part of *batch* strictly after *position*. With `through` it makes the whole."""
-    if position <= batch.after:
-        return batch
     left_out = bisect_right(batch.records, position, key=_POSITION)
     return replace(
         batch,
         records=batch.records[left_out:],
-        after=min(position, batch.last),
+        after=min(max(position, batch.after), batch.last),
         bytes=batch.bytes - _share(batch, left_out),
     )
 
