@@ -43,7 +43,7 @@ class Signal(Struct, frozen=True, kw_only=True):
     """A fact about one worker of one group."""
 
 
-class WorkerStarted(Signal):
+class WorkerStarted(Signal, frozen=True):
     """The worker is up and looks for shards."""
 
     worker: str
@@ -51,14 +51,14 @@ class WorkerStarted(Signal):
     stream: str
 
 
-class WorkerStopped(Signal):
+class WorkerStopped(Signal, frozen=True):
     """The worker ended. ``drained``: every lease was handed over cleanly."""
 
     worker: str
     drained: bool
 
 
-class LeaseTaken(Signal):
+class LeaseTaken(Signal, frozen=True):
     """A shard is ours. ``previous``: the owner before, if it was taken from a dead worker."""
 
     shard: ShardId
@@ -66,14 +66,14 @@ class LeaseTaken(Signal):
     previous: str | None = None
 
 
-class OwnerGap(Signal):
+class OwnerGap(Signal, frozen=True):
     """How long (seconds) nobody is known to have acted on a shard before we took it."""
 
     shard: ShardId
     seconds: float
 
 
-class HandedOver(Signal):
+class HandedOver(Signal, frozen=True):
     """A shard was drained, checkpointed and released. ``wanted_by``: for whom, if asked."""
 
     shard: ShardId
@@ -81,21 +81,21 @@ class HandedOver(Signal):
     seconds: float
 
 
-class LeaseGone(Signal):
+class LeaseGone(Signal, frozen=True):
     """A shard is no longer ours, without a clean hand-over."""
 
     shard: ShardId
     why: str
 
 
-class ShardFinished(Signal):
+class ShardFinished(Signal, frozen=True):
     """A closed shard was read to its end, settled and marked ended."""
 
     shard: ShardId
     children: tuple[ShardId, ...]
 
 
-class Fetched(Signal):
+class Fetched(Signal, frozen=True):
     """One batch came from the stream."""
 
     shard: ShardId
@@ -106,7 +106,7 @@ class Fetched(Signal):
     seconds: float
 
 
-class Handled(Signal):
+class Handled(Signal, frozen=True):
     """Records were settled by a handler or sink."""
 
     shard: ShardId
@@ -117,7 +117,7 @@ class Handled(Signal):
     """How many of them may have been handled before (read again after a crash)."""
 
 
-class Committed(Signal):
+class Committed(Signal, frozen=True):
     """A sink made one roll visible. ``adopted``: it stood there already, from another owner."""
 
     shard: ShardId
@@ -129,7 +129,7 @@ class Committed(Signal):
     adopted: bool = False
 
 
-class Checkpointed(Signal):
+class Checkpointed(Signal, frozen=True):
     """Marks of a shard were written."""
 
     shard: ShardId
@@ -138,7 +138,7 @@ class Checkpointed(Signal):
     """Seconds since the write before."""
 
 
-class Deduplicated(Signal):
+class Deduplicated(Signal, frozen=True):
     """Records were dropped since their IDs had been seen before in the log."""
 
     shard: ShardId
@@ -146,7 +146,7 @@ class Deduplicated(Signal):
     records: int
 
 
-class Retrying(Signal):
+class Retrying(Signal, frozen=True):
     """A handler or sink failed and is tried again. No payload: type and message of the error."""
 
     shard: ShardId
@@ -156,7 +156,7 @@ class Retrying(Signal):
     reason: str
 
 
-class DeadLettered(Signal):
+class DeadLettered(Signal, frozen=True):
     """A record went to the dead letters; later records of its key pass."""
 
     shard: ShardId
@@ -165,7 +165,7 @@ class DeadLettered(Signal):
     reason: str
 
 
-class Blocked(Signal):
+class Blocked(Signal, frozen=True):
     """A record keeps failing and nothing may pass it: the shard stands still, visibly."""
 
     shard: ShardId
@@ -174,14 +174,14 @@ class Blocked(Signal):
     reason: str
 
 
-class Unblocked(Signal):
+class Unblocked(Signal, frozen=True):
     """A blocked shard goes on."""
 
     shard: ShardId
     consumer: str
 
 
-class Stalled(Signal):
+class Stalled(Signal, frozen=True):
     """A shard is owned but nothing was settled for long although records wait."""
 
     shard: ShardId
@@ -189,7 +189,7 @@ class Stalled(Signal):
     seconds: float
 
 
-class DataLost(Signal):
+class DataLost(Signal, frozen=True):
     """Records were trimmed before they were read; the bounds as stored positions."""
 
     shard: ShardId
@@ -198,19 +198,19 @@ class DataLost(Signal):
     until: str
 
 
-class StoreDown(Signal):
+class StoreDown(Signal, frozen=True):
     """The lease store does not answer. Work goes on while the deadline holds."""
 
     why: str
 
 
-class StoreUp(Signal):
+class StoreUp(Signal, frozen=True):
     """The lease store answers again."""
 
     seconds: float
 
 
-class BudgetUsed(Signal):
+class BudgetUsed(Signal, frozen=True):
     """Bytes held in memory of the worker's budget."""
 
     used: int
