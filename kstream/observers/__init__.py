@@ -1,1 +1,1 @@
-"""TODO."""
+"""Who listens to signals: the log, and Prometheus."""
