@@ -1,1 +1,1 @@
-"""TODO."""
+"""Object stores: in memory, and in a directory of one machine."""
