@@ -1,0 +1,318 @@
+"""Sending records: batches, retries, deadlines and the fate of each record.
+
+    offer -> room in the byte budget -> the key's lane -> one write in flight -> receipt or failure
+
+Order per key rests on three things. A key always has the same lane. A lane has one write in
+flight. And the port's promise that a write which leaves an entry to be sent again leaves every
+later one of its key too: they go back to the front of the lane together, before anything newer.
+A write without an answer may have been applied; it is sent again with the same record IDs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Final
+from zlib import crc32
+
+from ..clock import Clock
+from ..core.pacing import backoff
+from ..errors import (
+    BufferFull,
+    ClosedError,
+    DeliveryError,
+    RejectedError,
+    RetryableError,
+    Undelivered,
+)
+from ..record import Entry, Failure, Outcome, Receipt
+from .admission import size_of
+from .outbox import SENT, Delivery, Lane, Unclaimed
+from .room import Room
+from .sending import ProducerStatistics, Sending, Writes
+
+__all__ = ["Sender"]
+
+_YIELD_EVERY: Final = 127
+"""A mask: the loop gets a turn once in 128 records, so that sending runs beside accepting."""
+
+
+class Sender:
+    """Accepts records and sends them from its lanes until it is closed."""
+
+    def __init__(
+        self,
+        stream: Writes,
+        sending: Sending,
+        *,
+        identity: str,
+        clock: Clock,
+        chance: random.Random,
+    ) -> None:
+        self._stream = stream
+        self._sending = sending
+        self._prefix = identity + "-"
+        self._clock = clock
+        self._chance = chance
+        self._room = Room(sending.budget)
+        self._unclaimed = Unclaimed()
+        self._lanes = [Lane() for _ in range(sending.lanes)]
+        self._only = self._lanes[0] if sending.lanes == 1 else None
+        self._group = asyncio.TaskGroup()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._open = False
+        self._accepted = self._delivered = self._failed = self._again = self._writes = 0
+
+    async def start(self) -> None:
+        """Begin to send, with one task per lane, until `stop`."""
+        await self._group.__aenter__()
+        self._open = True
+        self._tasks = [
+            self._group.create_task(self._serve(lane), name=f"lane {n}")
+            for n, lane in enumerate(self._lanes)
+        ]
+
+    @property
+    def pending(self) -> int:
+        """Records that were accepted and whose fate is not known yet."""
+        return self._accepted - self._delivered - self._failed
+
+    def statistics(self) -> ProducerStatistics:
+        """Return the counts so far."""
+        return ProducerStatistics(
+            accepted=self._accepted,
+            delivered=self._delivered,
+            failed=self._failed,
+            sent_again=self._again,
+            writes=self._writes,
+            pending=self.pending,
+            bytes_held=self._room.used,
+        )
+
+    # -- accepting -----------------------------------------------------------------------------
+
+    async def accept(self, entry: Entry) -> Delivery:
+        """Return the delivery of *entry* as soon as there is room for it.
+
+        Raises what `accept_now` does, except `BufferFull`, and `DeliveryError` when failures
+        that nobody was told of are what fills the budget.
+        """
+        if not self._accepted & _YIELD_EVERY:
+            await asyncio.sleep(0)
+        size = self._size(entry)
+        if not self._room.take(size):
+            await self._wait_for_room(size)
+        return self._put(entry, size)
+
+    def accept_now(self, entry: Entry) -> Delivery:
+        """Return the delivery of *entry*.
+
+        Raises `BufferFull` without room, `RejectedError` if it is too large, `UsageError` if a
+        part of it has the wrong type or form, `ClosedError`.
+        """
+        size = self._size(entry)
+        if not self._room.take(size):
+            raise BufferFull(f"{self._room.used} of {self._room.limit} bytes are in use")
+        return self._put(entry, size)
+
+    def _size(self, entry: Entry) -> int:
+        if not self._open:
+            raise ClosedError("the producer is closed, or was not entered")
+        size = size_of(entry, self._sending.largest)
+        if size > self._room.limit:
+            raise RejectedError(f"{size} bytes do not fit in the budget of {self._room.limit}")
+        return size
+
+    async def _wait_for_room(self, size: int) -> None:
+        while True:
+            if not self._open:
+                raise ClosedError("the producer was closed before there was room")
+            if self._choked():
+                raise DeliveryError(self.told())
+            if await self._room.wait(size):
+                return
+
+    def _choked(self) -> bool:
+        """Whether failures nobody was told of leave too little room to go on."""
+        failures = self._unclaimed.bytes
+        return failures > self._room.limit // 2 or 0 < failures == self._room.used
+
+    def _put(self, entry: Entry, size: int) -> Delivery:
+        self._accepted = number = self._accepted + 1
+        record_id = entry.id
+        if record_id is None:
+            record_id = entry.id = self._prefix + str(number)
+        delivery = Delivery(record_id, entry, size, number, self._clock.monotonic(), self)
+        lane = self._only
+        if lane is None:
+            key = entry.key
+            spread = number if key is None else crc32(key.encode())
+            lane = self._lanes[spread % len(self._lanes)]
+        lane.put(delivery)
+        return delivery
+
+    # -- sending -------------------------------------------------------------------------------
+
+    async def _serve(self, lane: Lane) -> None:
+        batching, linger = self._sending.batching, self._sending.linger
+        while True:
+            await lane.filled(1, 1)
+            if linger and lane.queue[0].number > lane.hurried:
+                left = lane.queue[0].born + linger - self._clock.monotonic()
+                if left > 0:
+                    await lane.filled(batching.records, batching.bytes, left)
+            self._expire(lane)
+            if lane.queue:
+                await self._send(lane, lane.cut(batching.records, batching.bytes))
+
+    async def _send(self, lane: Lane, batch: list[Delivery]) -> None:
+        self._writes += 1
+        after: float | None = None
+        cause: Exception | None = None
+        try:
+            left = batch[0].born + self._sending.give_up_after - self._clock.monotonic()
+            async with asyncio.timeout(left):
+                outcomes = await self._stream.write([delivery.entry for delivery in batch])
+            if len(outcomes) != len(batch):
+                cause = RuntimeError(f"{len(outcomes)} outcomes for {len(batch)} records")
+                outcomes = [Failure(str(cause), retryable=False)] * len(batch)
+        except RetryableError as error:
+            cause, after = error, error.after
+            outcomes = [Failure(_said(error), retryable=True)] * len(batch)
+        except TimeoutError as error:
+            cause = error
+            outcomes = [Failure("no answer: it may have been written", retryable=True)] * len(batch)
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is these records' reason)
+            cause = error
+            outcomes = [Failure(_said(error), retryable=False)] * len(batch)
+        again = self._settle(batch, outcomes, cause)
+        lane.tries = lane.tries + 1 if len(again) == len(batch) else 0
+        lane.put_back(again)
+        lane.landed()
+        if again:
+            await self._wait_for_retry(lane, after)
+
+    def _settle(
+        self, batch: list[Delivery], outcomes: list[Outcome], cause: Exception | None
+    ) -> list[Delivery]:
+        """Give each record its outcome; return those that are to be sent again, in order."""
+        again: list[Delivery] = []
+        freed = delivered = 0
+        for delivery, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Receipt):
+                receipt = outcome
+                if delivery.attempts > 1 or delivery.entry.key is None:
+                    receipt = Receipt(
+                        outcome.shard,
+                        outcome.sequence,
+                        outcome.sub,
+                        delivery.attempts,
+                        delivery.entry.key is not None,
+                    )
+                delivery.entry = SENT
+                delivered += 1
+                freed += delivery.size
+                delivery.settle(receipt)
+            elif outcome.retryable:
+                delivery.attempts += 1
+                delivery.reason, delivery.cause = outcome.reason, cause
+                again.append(delivery)
+            else:
+                self._fail(delivery, outcome.reason, cause)
+        self._delivered += delivered
+        self._again += len(again)
+        self._give(freed)
+        return again
+
+    async def _wait_for_retry(self, lane: Lane, after: float | None) -> None:
+        """Full jitter between nothing and a bound that doubles; at least what was asked for."""
+        sending = self._sending
+        wait = backoff(
+            max(1, lane.tries), sending.shortest_wait, sending.longest_wait, self._chance
+        )
+        oldest = lane.queue[0].born + sending.give_up_after - self._clock.monotonic()
+        await asyncio.sleep(max(0.0, min(max(wait, after or 0.0), oldest)))
+
+    def _expire(self, lane: Lane) -> None:
+        """Give up the records that are too old. The front of a lane is always its oldest."""
+        born_by = self._clock.monotonic() - self._sending.give_up_after
+        if not lane.queue or lane.queue[0].born > born_by:
+            return
+        while lane.queue and lane.queue[0].born <= born_by:
+            delivery = lane.cut(1, 1)[0]
+            why = delivery.reason or "its turn never came"
+            reason = f"given up after {self._sending.give_up_after:g} s: {why}"
+            self._fail(delivery, reason, delivery.cause)
+        lane.landed()
+
+    def _fail(self, delivery: Delivery, reason: str, cause: Exception | None) -> None:
+        self._failed += 1
+        delivery.reason, delivery.cause = reason, cause
+        self._unclaimed.add(delivery)
+        delivery.settle(Failure(reason, retryable=False))
+        self._give(0)
+
+    # -- telling -------------------------------------------------------------------------------
+
+    def claim(self, delivery: Delivery) -> None:
+        """Somebody is being told of this failure: it need not be told again."""
+        self._give(self._unclaimed.remove(delivery))
+
+    def told(self) -> tuple[Undelivered, ...]:
+        """Return the failures nobody was told of so far; they count as told now."""
+        held = self._unclaimed.bytes
+        told = self._unclaimed.drain()
+        self._give(held)
+        return told
+
+    def _give(self, size: int) -> None:
+        self._room.give(size)
+        if self._room.wanted and self._choked():
+            self._room.turn_away()
+
+    async def flush(self) -> None:
+        """Wait until the fate of every record accepted so far is known.
+
+        Raises `DeliveryError` with the failures nobody was told of, each of them once.
+        """
+        mark = self._accepted
+        for lane in self._lanes:
+            await lane.settled(mark)
+        await asyncio.sleep(0)  # who awaits a delivery hears of it first
+        if self._unclaimed:
+            raise DeliveryError(self.told())
+
+    async def stop(self, grace: float) -> None:
+        """Accept nothing more, send what is held for up to *grace* seconds, and end.
+
+        What is left then counts as failed: `told` has it. Cancelled, it ends without grace.
+        """
+        self._open = False
+        self._room.turn_away()
+        try:
+            async with asyncio.timeout(grace):
+                for lane in self._lanes:
+                    await lane.settled(self._accepted)
+        except TimeoutError:
+            pass  # the records say so themselves
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            try:
+                await self._group.__aexit__(None, None, None)
+            finally:
+                for lane in self._lanes:
+                    self._abandon(lane)
+        await asyncio.sleep(0)  # who awaits a delivery hears of it first
+
+    def _abandon(self, lane: Lane) -> None:
+        flying, waiting = lane.abandon()
+        for delivery in flying:
+            self._fail(delivery, "closed before its answer came: it may have been written", None)
+        for delivery in waiting:
+            why = f": {delivery.reason}" if delivery.reason else ""
+            self._fail(delivery, "closed before it was sent" + why, delivery.cause)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

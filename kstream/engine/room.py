@@ -1,0 +1,69 @@
+"""A byte budget with a queue of those who wait for room, first come, first served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+__all__ = ["Room"]
+
+
+class Room:
+    """Never hands out more than ``limit`` bytes at once."""
+
+    __slots__ = ("_waiting", "limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self._waiting: deque[tuple[int, asyncio.Future[bool]]] = deque()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits."""
+        return bool(self._waiting)
+
+    def take(self, size: int) -> bool:
+        """Take *size* bytes if they are free and nobody waits for some already."""
+        if self._waiting or self.used + size > self.limit:
+            return False
+        self.used += size
+        return True
+
+    async def wait(self, size: int) -> bool:
+        """Wait for *size* bytes. True: they are taken. False: `turn_away` was called.
+
+        Cancelled, it takes nothing.
+        """
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, future))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not future.cancelled() and future.result():
+                self.give(size)  # granted at the same moment as it was cancelled
+            self._grant()  # a large request in front may have held back smaller ones
+            raise
+
+    def give(self, size: int) -> None:
+        """Give back *size* bytes; those who wait get them in their order."""
+        self.used -= size
+        if self._waiting:
+            self._grant()
+
+    def turn_away(self) -> None:
+        """Let everybody who waits look at the state of things again."""
+        waiting, self._waiting = self._waiting, deque()
+        for _, future in waiting:
+            if not future.done():
+                future.set_result(False)
+
+    def _grant(self) -> None:
+        while self._waiting:
+            size, future = self._waiting[0]
+            if not future.done():
+                if self.used + size > self.limit:
+                    return
+                self.used += size
+                future.set_result(True)
+            self._waiting.popleft()
