@@ -46,7 +46,7 @@ def rows(view: View) -> list[Lease]:
     ]
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(VIEWS, st.randoms(use_true_random=False))
 def test_workers_with_one_view_agree_and_leave_nothing_free(view: View, chance: object) -> None:
     members, table = view[0], rows(view)
@@ -72,7 +72,7 @@ def test_workers_with_one_view_agree_and_leave_nothing_free(view: View, chance: 
     assert again == plans
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(VIEWS)
 def test_an_even_assignment_is_reached_and_then_stands_still(view: View) -> None:
     members, table = view[0], rows(view)

@@ -45,7 +45,7 @@ def joined(spans: list[list[bool]]) -> list[Batch]:
     return batches
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(SPANS, st.data())
 def test_rolls_never_lose_a_span(spans: list[list[bool]], data: st.DataObject) -> None:
     roll = Roll(bytes=data.draw(st.integers(1, 60)), count=data.draw(st.integers(1, 8)), age=3)
@@ -165,7 +165,7 @@ def test_a_roll_of_nothing_is_refused(text: str) -> None:
         Roll.parse(text)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.booleans(), max_size=12), st.integers(-3, 16), st.integers(0, 1000))
 def test_a_batch_cut_at_any_position_makes_the_whole(span: list[bool], cut: int, size: int) -> None:
     there = [n for n, present in enumerate(span) if present]
@@ -188,7 +188,7 @@ def test_the_first_part_lags_by_as_much_as_its_newest_record_is_older() -> None:
     assert through(batch([5], lag=20), Position(2)).lag == 20
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=2, unique=True).map(sorted))
 def test_halves_join_at_the_last_record_of_the_first(sequences: list[int]) -> None:
     """MUST (11): a batch with one bad record is bisected."""

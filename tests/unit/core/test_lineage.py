@@ -176,7 +176,7 @@ def test_an_overlap_names_the_hash_key_that_two_shards_hold() -> None:
 
 
 def test_partitions_do_not_divide_a_ring() -> None:
-    lineage = Lineage([Shard(*ids("0")), Shard(*ids("1"))], ring=False)
+    lineage = Lineage([Shard(ShardId("0")), Shard(ShardId("1"))], ring=False)
     lineage.check_complete()
     assert not lineage.ring
     assert [s.id for s in lineage.open_shards()] == ["0", "1"]

@@ -21,7 +21,7 @@ def fold(ordinal: int, arrivals: list[int]) -> list[int]:
     return numbers
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.integers(0, 9 << 18), st.lists(st.integers(0, 8), max_size=30))
 @example(0, [5, 5, 4, 5])
 def test_the_version_of_a_row_follows_the_formula(ordinal: int, arrivals: list[int]) -> None:
@@ -31,7 +31,7 @@ def test_the_version_of_a_row_follows_the_formula(ordinal: int, arrivals: list[i
     assert advance(ordinal, records(arrivals)) == (expected[-1] if expected else ordinal)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=40), st.integers(0, 3 << 2))
 def test_batches_larger_than_a_millisecond_holds_are_counted_exactly(
     arrivals: list[int], ordinal: int

@@ -1,0 +1,289 @@
+"""Many user records in one Kinesis record: the aggregated format of the KPL, both ways.
+
+From ``aggregation-format.md`` in awslabs/amazon-kinesis-producer:
+
+    bytes 0-3   F3 89 9A C2
+    bytes 4-N   protobuf (proto2) message AggregatedRecord:
+                  1 repeated string partition_key_table
+                  2 repeated string explicit_hash_key_table    (decimal)
+                  3 repeated Record records:
+                      1 required uint64 partition_key_index
+                      2 optional uint64 explicit_hash_key_index
+                      3 required bytes  data
+                      4 repeated Tag    tags: 1 required string key, 2 optional string value
+    last 16     MD5 digest of the protobuf bytes
+
+A user record's sub-sequence number is its index. Written by hand: a protobuf runtime would cost
+every user a dependency for forty lines, and its messages an object per field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import md5
+from typing import Final
+
+from msgspec import Struct
+
+from ..keyspace import KEYSPACE_END, hash_key
+
+__all__ = [
+    "DEFAULT_LIMIT",
+    "ID_TAG",
+    "MAGIC",
+    "OUTER_KEY",
+    "Aggregate",
+    "UserRecord",
+    "split_aggregate",
+]
+
+MAGIC: Final = b"\xf3\x89\x9a\xc2"
+DEFAULT_LIMIT: Final = 51_200
+"""Bytes of an aggregate, as the KPL's ``AggregationMaxSize`` has it."""
+OUTER_KEY: Final = "a"
+"""The partition key the KPL gives every aggregate; its place is set by a hash key instead."""
+ID_TAG: Final = "kstream-id"
+"""The tag that carries a record ID. Other readers ignore it."""
+
+_DIGEST: Final = 16
+_LONGEST_VARINT: Final = 10  # bytes of 7 bits that a 64-bit number needs
+_VARINT, _FIXED64, _BYTES, _GROUP, _GROUP_END, _FIXED32 = range(6)  # protobuf's wire types
+
+# A field's tag is its number shifted by 3, with its wire type below.
+_TABLE_KEY: Final = 1 << 3 | _BYTES
+_TABLE_HASH: Final = 2 << 3 | _BYTES
+_RECORD: Final = 3 << 3 | _BYTES
+_KEY_INDEX: Final = 1 << 3 | _VARINT
+_HASH_INDEX: Final = 2 << 3 | _VARINT
+_DATA: Final = 3 << 3 | _BYTES
+_TAG: Final = 4 << 3 | _BYTES
+_TAG_KEY: Final = 1 << 3 | _BYTES
+_TAG_VALUE: Final = 2 << 3 | _BYTES
+
+
+class UserRecord(Struct, frozen=True):
+    """One record inside an aggregate. ``hash_key``: its place, where the key does not say it."""
+
+    key: str
+    data: bytes
+    hash_key: int | None = None
+    id: str | None = None
+    tags: dict[str, str] | None = None
+    """Tags other than the record ID."""
+
+    @property
+    def point(self) -> int:
+        """The record's place on the hash ring."""
+        return hash_key(self.key) if self.hash_key is None else self.hash_key
+
+
+def _varint(number: int) -> bytes:
+    if number < 0x80:
+        return bytes((number,))
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
+    return bytes((number & 0x7F | 0x80,)) + _varint(number >> 7)
+
+
+def _delimited(tag: int, value: bytes) -> bytes:
+    return b"%c%b%b" % (tag, _varint(len(value)), value)
+
+
+class Aggregate:
+    """An aggregate being filled, up to *limit* bytes on the wire."""
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        self._limit = limit
+        self._keys: dict[str, int] = {}
+        self._hashes: dict[int, int] = {}
+        self._tables = (bytearray(), bytearray())
+        self._records = bytearray()
+        self._count = 0
+        self._size = len(MAGIC) + _DIGEST
+        self._point = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def size(self) -> int:
+        """Bytes that `seal` returns now."""
+        return self._size
+
+    @property
+    def point(self) -> int:
+        """The hash key to send the aggregate with: that of its first record."""
+        return self._point
+
+    def size_with(self, record: UserRecord) -> int:
+        """Return the bytes that `seal` would return with *record* added."""
+        return self._size + sum(map(len, self._encoded(record)))
+
+    def add(self, record: UserRecord) -> bool:
+        """Add *record* if it fits, and return whether it did. The first one always fits."""
+        key, place, body = self._encoded(record)
+        size = self._size + len(key) + len(place) + len(body)
+        if size > self._limit and self._count:
+            return False
+        if not self._count:
+            self._point = record.point
+        if key:
+            self._keys[record.key] = len(self._keys)
+            self._tables[0].extend(key)
+        if place and record.hash_key is not None:
+            self._hashes[record.hash_key] = len(self._hashes)
+            self._tables[1].extend(place)
+        self._records += body
+        self._count += 1
+        self._size = size
+        return True
+
+    def seal(self) -> bytes:
+        """Return the aggregate as one Kinesis record's data.
+
+        The KPL sends a lone record plain, without this wrapping; whoever does so loses its ID.
+        """
+        message = b"".join((*self._tables, self._records))
+        return MAGIC + message + md5(message, usedforsecurity=False).digest()
+
+    def _encoded(self, record: UserRecord) -> tuple[bytes, bytes, bytes]:
+        """Return what *record* adds to the table of keys, to that of hash keys, to the records."""
+        key = place = b""
+        key_index = self._keys.get(record.key)
+        if key_index is None:
+            key_index = len(self._keys)
+            key = _delimited(_TABLE_KEY, record.key.encode())
+        fields = b"%c%b" % (_KEY_INDEX, _varint(key_index))
+        if record.hash_key is not None:
+            hash_index = self._hashes.get(record.hash_key)
+            if hash_index is None:
+                hash_index = len(self._hashes)
+                place = _delimited(_TABLE_HASH, b"%d" % record.hash_key)
+            fields += b"%c%b" % (_HASH_INDEX, _varint(hash_index))
+        fields += _delimited(_DATA, record.data)
+        if record.id is not None:
+            fields += _encoded_tag(ID_TAG, record.id)
+        for name, value in (record.tags or {}).items():
+            fields += _encoded_tag(name, value)
+        return key, place, _delimited(_RECORD, fields)
+
+
+def _encoded_tag(name: str, value: str) -> bytes:
+    tag = _delimited(_TAG_KEY, name.encode()) + _delimited(_TAG_VALUE, value.encode())
+    return _delimited(_TAG, tag)
+
+
+def split_aggregate(data: bytes) -> list[UserRecord] | None:
+    """Return the user records in *data*, or ``None`` if it is to be delivered as it is.
+
+    That is: not an aggregate, damaged, or without any record in it. Nothing is dropped for
+    where it hashes. Fields that are not known are skipped. Never raises.
+    """
+    if data[: len(MAGIC)] != MAGIC or len(data) < len(MAGIC) + _DIGEST:
+        return None
+    message = data[len(MAGIC) : -_DIGEST]
+    if md5(message, usedforsecurity=False).digest() != data[-_DIGEST:]:
+        return None
+    keys: list[str] = []
+    places: list[int | None] = []
+    bodies: list[bytes] = []
+    try:
+        for tag, _, value in _fields(message):
+            if tag == _RECORD:
+                bodies.append(value)
+            elif tag == _TABLE_KEY:
+                keys.append(value.decode(errors="replace"))
+            elif tag == _TABLE_HASH:
+                places.append(_parsed_place(value))
+        return [_parsed_record(body, keys, places) for body in bodies] or None
+    except (IndexError, ValueError):
+        return None
+
+
+def _parsed_place(text: bytes) -> int | None:
+    """Return the hash key, ``None`` for what is not one: the record is delivered by its key."""
+    if not text.isdigit() or len(text) > len(str(KEYSPACE_END)):
+        return None
+    place = int(text)
+    return place if place < KEYSPACE_END else None
+
+
+def _parsed_record(body: bytes, keys: list[str], places: list[int | None]) -> UserRecord:
+    """Return the user record in *body*. Raises `ValueError` or `IndexError` if it is damaged."""
+    key_index = hash_index = data = None
+    tags: dict[str, str] = {}
+    for tag, number, value in _fields(body):
+        if tag == _DATA:
+            data = value
+        elif tag == _KEY_INDEX:
+            key_index = number
+        elif tag == _HASH_INDEX:
+            hash_index = number
+        elif tag == _TAG:
+            name, text = _parsed_tag(value)
+            tags[name] = text
+    if key_index is None or data is None:
+        raise ValueError("a required field is missing")
+    place = None if hash_index is None else places[hash_index]
+    record_id = tags.pop(ID_TAG, None)
+    return UserRecord(keys[key_index], data, place, record_id, tags or None)
+
+
+def _parsed_tag(body: bytes) -> tuple[str, str]:
+    name, text = None, ""
+    for tag, _, value in _fields(body):
+        if tag == _TAG_KEY:
+            name = value.decode(errors="replace")
+        elif tag == _TAG_VALUE:
+            text = value.decode(errors="replace")
+    if name is None:
+        raise ValueError("a required field is missing")
+    return name, text
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield tag, number (of a varint) and value (of a length-delimited field) of each field.
+
+    Fixed-width fields and groups, which the format does not use, are skipped. Raises
+    `IndexError` or `ValueError` where *message* is not protobuf.
+    """
+    at, end = 0, len(message)
+    groups: list[int] = []
+    while at < end:
+        tag, at = _read_varint(message, at)
+        field, kind = tag >> 3, tag & 7
+        number, value = 0, b""
+        if kind == _BYTES:
+            size, at = _read_varint(message, at)
+            value = message[at : at + size]
+            at += size
+        elif kind == _VARINT:
+            number, at = _read_varint(message, at)
+        elif kind == _FIXED64:
+            at += 8
+        elif kind == _FIXED32:
+            at += 4
+        elif kind == _GROUP:
+            groups.append(field)
+        elif kind != _GROUP_END or not groups or groups.pop() != field:
+            raise ValueError("not a protobuf message")
+        if at > end or not field:
+            raise ValueError("not a protobuf message")
+        if not groups:
+            yield tag, number, value
+    if groups:
+        raise ValueError("a group has no end")
+
+
+def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+    """Return the number at *at* and where it ends."""
+    byte = message[at]
+    if byte < 0x80:
+        return byte, at + 1
+    number = 0
+    for place in range(_LONGEST_VARINT):
+        byte = message[at + place]
+        number |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            return number & 0xFFFFFFFFFFFFFFFF, at + place + 1
+    raise ValueError("a varint is too long")

@@ -1,0 +1,77 @@
+"""Where a record will land: known before it is sent, so that a producer can batch per shard.
+
+A prediction holds for one listing. After a reshard a record may land elsewhere; the receipt
+says where it really went.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Final
+
+from ..keyspace import KEYSPACE_END, hash_key
+from ..shard import ShardId
+from .lineage import Lineage
+
+__all__ = ["Router", "kafka_partition", "murmur2", "spread"]
+
+_GOLDEN: Final = 0x9E3779B97F4A7C15F39CC0605CEDC835
+"""2**128 divided by the golden ratio, made odd: its multiples spread most evenly."""
+
+
+def spread(number: int) -> int:
+    """Return a hash key for the *number*-th record that has no partition key.
+
+    Successive numbers fall evenly all over the ring, and always in the same places.
+    """
+    return number * _GOLDEN % KEYSPACE_END
+
+
+class Router:
+    """Which open shard of *lineage* holds a key.
+
+    Raises `IncompleteListing` if the open shards do not tile the ring, and `ValueError` if the
+    stream's shards do not divide one (Kafka: use `kafka_partition`).
+    """
+
+    def __init__(self, lineage: Lineage) -> None:
+        if not lineage.ring:
+            raise ValueError("partitions do not divide a hash ring")
+        lineage.check_complete()
+        shards = lineage.open_shards()
+        self._starts = [shard.keys.start for shard in shards]
+        self._ids = [shard.id for shard in shards]
+
+    def at(self, point: int) -> ShardId:
+        """Return the shard that holds hash key *point*."""
+        assert 0 <= point < KEYSPACE_END, "not a hash key"
+        return self._ids[bisect_right(self._starts, point) - 1]
+
+    def of(self, key: str) -> ShardId:
+        """Return the shard that holds partition key *key*."""
+        return self._ids[bisect_right(self._starts, hash_key(key)) - 1]
+
+
+_MULTIPLIER: Final = 0x5BD1E995
+_SEED: Final = 0x9747B28C
+_WORD: Final = 0xFFFFFFFF
+
+
+def murmur2(key: bytes) -> int:
+    """Return the 32-bit hash of Kafka's Java client (`Utils.murmur2`), as an unsigned number."""
+    size = len(key)
+    whole = size & ~3
+    state = _SEED ^ size
+    for at in range(0, whole, 4):
+        word = int.from_bytes(key[at : at + 4], "little") * _MULTIPLIER & _WORD
+        word = (word ^ word >> 24) * _MULTIPLIER & _WORD
+        state = state * _MULTIPLIER & _WORD ^ word
+    if whole != size:
+        state = (state ^ int.from_bytes(key[whole:], "little")) * _MULTIPLIER & _WORD
+    state = (state ^ state >> 13) * _MULTIPLIER & _WORD
+    return state ^ state >> 15
+
+
+def kafka_partition(key: bytes, partitions: int) -> int:
+    """Return the partition that Kafka's default partitioner gives *key* (`Utils.toPositive`)."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions

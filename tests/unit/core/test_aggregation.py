@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+from hashlib import md5
+from typing import Any
+
+import pytest
+from aws_kinesis_agg import aggregator, deaggregator, messages_pb2  # type: ignore[import-untyped]  # no stubs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kstream.core.aggregation import (
+    DEFAULT_LIMIT,
+    ID_TAG,
+    MAGIC,
+    Aggregate,
+    UserRecord,
+    split_aggregate,
+)
+from kstream.keyspace import KEYSPACE_END, hash_key
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=200)
+RECORDS = st.lists(
+    st.builds(
+        UserRecord,
+        key=st.one_of(st.sampled_from(["a", "b", "€" * 90]), TEXT),
+        data=st.binary(max_size=300),
+        hash_key=st.one_of(st.none(), st.integers(0, KEYSPACE_END - 1), st.sampled_from([0, 7])),
+        id=st.one_of(st.none(), TEXT),
+        tags=st.one_of(
+            st.none(), st.dictionaries(TEXT.filter(ID_TAG.__ne__), TEXT, min_size=1, max_size=2)
+        ),
+    ),
+    min_size=1,
+    max_size=15,
+)
+
+
+def wrapped(message: bytes) -> bytes:
+    return MAGIC + message + md5(message).digest()
+
+
+def packed(records: list[UserRecord], limit: int = 1 << 20) -> Aggregate:
+    aggregate = Aggregate(limit)
+    for record in records:
+        assert aggregate.add(record)
+    return aggregate
+
+
+def as_protobuf(records: list[UserRecord]) -> Any:
+    """Build the message with Google's runtime, from the schema Amazon ships."""
+    message = messages_pb2.AggregatedRecord()
+    keys = list(dict.fromkeys(r.key for r in records))
+    places = list(dict.fromkeys(r.hash_key for r in records if r.hash_key is not None))
+    message.partition_key_table.extend(keys)
+    message.explicit_hash_key_table.extend(map(str, places))
+    for record in records:
+        inner = message.records.add(partition_key_index=keys.index(record.key), data=record.data)
+        if record.hash_key is not None:
+            inner.explicit_hash_key_index = places.index(record.hash_key)
+        if record.id is not None:
+            inner.tags.add(key=ID_TAG, value=record.id)
+        for name, value in (record.tags or {}).items():
+            inner.tags.add(key=name, value=value)
+    return message
+
+
+@settings(max_examples=80, deadline=None)
+@given(RECORDS)
+def test_what_is_packed_is_what_protobuf_writes_and_comes_out_again(
+    records: list[UserRecord],
+) -> None:
+    """MUST (9): aggregation is byte-compatible with the KPL, both ways."""
+    aggregate = packed(records)
+    sealed = aggregate.seal()
+    assert sealed == wrapped(as_protobuf(records).SerializeToString())
+    assert split_aggregate(sealed) == records
+    assert len(sealed) == aggregate.size
+    assert len(aggregate) == len(records)
+    assert aggregate.point == records[0].point
+
+
+@settings(max_examples=60, deadline=None)
+@given(RECORDS, st.integers(20, 1500))
+def test_the_size_is_known_before_adding_and_never_beyond_the_limit(
+    records: list[UserRecord], limit: int
+) -> None:
+    aggregate = Aggregate(limit)
+    for record in records:
+        size, count, point = aggregate.size_with(record), len(aggregate), aggregate.point
+        if aggregate.add(record):
+            assert aggregate.size == size == len(aggregate.seal())
+            assert size <= limit or count == 0
+        else:
+            assert size > limit
+            assert (len(aggregate), aggregate.point) == (count, point)
+
+
+def test_amazons_own_library_reads_what_we_pack() -> None:
+    records = [
+        UserRecord(f"key-{n % 3}", b"x" * n, hash_key=n or None, id=str(n)) for n in range(300)
+    ]
+    raw: dict[str, Any] = {
+        "SequenceNumber": "1",
+        "PartitionKey": "a",
+        "ApproximateArrivalTimestamp": 0,
+        "Data": packed(records).seal(),
+    }
+    message = messages_pb2.AggregatedRecord()
+    message.ParseFromString(raw["Data"][4:-16])
+    assert [r.data for r in message.records] == [r.data for r in records]
+    assert [t.value for r in message.records for t in r.tags if t.key == ID_TAG] == [
+        r.id for r in records
+    ]
+    out = deaggregator.deaggregate_records([to_lambda(raw)])
+    assert [r["kinesis"]["partitionKey"] for r in out] == [r.key for r in records]
+    assert [r["kinesis"]["subSequenceNumber"] for r in out] == list(range(300))
+
+
+def to_lambda(raw: dict[str, Any]) -> dict[str, Any]:
+    from base64 import b64encode
+
+    return {
+        "kinesis": {
+            "kinesisSchemaVersion": "1.0",
+            "sequenceNumber": raw["SequenceNumber"],
+            "partitionKey": raw["PartitionKey"],
+            "approximateArrivalTimestamp": 0,
+            "data": b64encode(raw["Data"]).decode(),
+        }
+    }
+
+
+def test_we_read_what_amazons_own_library_packs() -> None:
+    theirs, ours = aggregator.AggRecord(), []
+    for n in range(200):
+        record = UserRecord(f"key-{n % 7}", b"%d" % n * n, hash_key=n % 5 if n % 2 else None)
+        theirs.add_user_record(
+            record.key, record.data, None if record.hash_key is None else str(record.hash_key)
+        )
+        ours.append(record)
+    data = theirs.get_contents()[2]
+    assert split_aggregate(data) == ours
+    assert packed(ours).seal() == data
+
+
+def test_a_record_without_a_hash_key_lies_where_its_key_does() -> None:
+    assert UserRecord("k", b"").point == hash_key("k")
+    assert packed([UserRecord("k", b"", hash_key=0), UserRecord("k", b"")]).point == 0
+
+
+def test_an_aggregate_of_the_kpl_stays_below_its_limit() -> None:
+    aggregate = Aggregate()
+    while aggregate.add(UserRecord("key", b"x" * 500)):
+        pass
+    assert DEFAULT_LIMIT - 600 < aggregate.size <= DEFAULT_LIMIT
+
+
+@pytest.mark.parametrize("size", [127, 128, 16_383, 16_384, 2_097_151, 2_097_152])
+def test_lengths_on_both_sides_of_every_varints_width(size: int) -> None:
+    records = [UserRecord("key", bytes(size)), UserRecord("key", b"behind")]
+    sealed = packed(records, limit=10 << 20).seal()
+    assert sealed == wrapped(as_protobuf(records).SerializeToString())
+    assert split_aggregate(sealed) == records
+
+
+def test_fields_of_a_later_version_are_skipped() -> None:
+    unknown = b"".join(
+        (
+            b"\x28\x96\x01",  # 5: a varint
+            b"\x31" + bytes(8),  # 6: fixed64
+            b"\x3d" + bytes(4),  # 7: fixed32
+            b"\x42\x03abc",  # 8: bytes
+            b"\x4b\x08\x01\x53\x54\x4c",  # 9: a group with a varint and a group 10 in it
+            b"\x08\x05",  # 1: of another type than ours
+        )
+    )
+    inner = b"\x08\x00\x1a\x01x\x22\x05\x0a\x01k\x18\x07" + unknown[:-2]
+    message = unknown + b"\x1a%c%b" % (len(inner), inner) + b"\x0a\x01k"
+    assert split_aggregate(wrapped(message)) == [UserRecord("k", b"x", tags={"k": ""})]
+    theirs = messages_pb2.AggregatedRecord()
+    theirs.ParseFromString(message)
+    assert theirs.records[0].data == b"x"
+
+
+GOOD = b"\x0a\x01k\x1a\x05\x08\x00\x1a\x01x"
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (b"", "no record in it: delivered rather than dropped"),
+        (b"\x0a\x01k", "no record in it"),
+        (GOOD[:-1], "cut off in the data"),
+        (GOOD + b"\x0a", "cut off behind a tag"),
+        (GOOD + b"\x35\x00", "cut off in a fixed32"),
+        (GOOD + b"\x02\x00", "field number 0"),
+        (GOOD + b"\x0e", "wire type 6"),
+        (GOOD + b"\x0c", "the end of no group"),
+        (GOOD + b"\x2b\x34", "the end of another group"),
+        (GOOD + b"\x2b", "a group without end"),
+        (GOOD + b"\x28" + b"\xff" * 10, "a varint of more than 10 bytes"),
+        (b"\x0a\x01k\x1a\x05\x08\x01\x1a\x01x", "a key that is not in the table"),
+        (b"\x0a\x01k\x1a\x07\x08\x00\x10\x00\x1a\x01x", "a hash key that is not in the table"),
+        (b"\x0a\x01k\x1a\x02\x08\x00", "no data"),
+        (b"\x0a\x01k\x1a\x03\x1a\x01x", "no key"),
+        (b"\x0a\x01k\x1a\x0a\x08\x00\x1a\x01x\x22\x03\x12\x01v", "a tag without key"),
+    ],
+)
+def test_a_damaged_aggregate_is_delivered_as_it_is(message: bytes, why: str) -> None:
+    assert split_aggregate(wrapped(GOOD)) == [UserRecord("k", b"x")]
+    assert split_aggregate(wrapped(message)) is None, why
+
+
+def test_data_that_only_begins_like_an_aggregate_is_delivered_as_it_is() -> None:
+    """MUST (9): plain data beginning with the magic bytes passes through."""
+    good = wrapped(GOOD)
+    for data in (b"", MAGIC, MAGIC + bytes(15), MAGIC + bytes(40), good[:-1] + b"!", b"x" + good):
+        assert split_aggregate(data) is None
+
+
+@pytest.mark.parametrize("text", [b"", b"x", b"-1", b"1" * 40, b"1" * 5000, b"%d" % KEYSPACE_END])
+def test_a_hash_key_off_the_ring_leaves_the_place_to_the_key(text: bytes) -> None:
+    message = (
+        b"\x12%b%b" % (varint(len(text)), text) + b"\x0a\x01k\x1a\x07\x08\x00\x10\x00\x1a\x01x"
+    )
+    assert split_aggregate(wrapped(message)) == [UserRecord("k", b"x")]
+
+
+def varint(number: int) -> bytes:
+    return bytes([number]) if number < 128 else bytes([number & 127 | 128, number >> 7])
+
+
+def test_a_key_that_is_no_text_is_delivered_with_its_bad_bytes_replaced() -> None:
+    message = b"\x0a\x01\xff\x1a\x05\x08\x00\x1a\x01x"
+    assert split_aggregate(wrapped(message)) == [UserRecord("\ufffd", b"x")]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.lists(st.sampled_from([*GOOD, 0x12, 0x22, 0x80, 0xFF])).map(bytes),
+    )
+)
+def test_no_bytes_make_it_raise(message: bytes) -> None:
+    for data in (message, MAGIC + message, wrapped(message)):
+        out = split_aggregate(data)
+        assert out is None or all(isinstance(record.data, bytes) for record in out)
+
+
+@settings(max_examples=60, deadline=None)
+@given(RECORDS, st.data())
+def test_one_changed_byte_is_noticed(records: list[UserRecord], data: st.DataObject) -> None:
+    sealed = bytearray(packed(records).seal())
+    sealed[data.draw(st.integers(0, len(sealed) - 1))] ^= data.draw(st.integers(1, 255))
+    assert split_aggregate(bytes(sealed)) is None
