@@ -90,6 +90,8 @@ class Entry(Struct):
     id: str | None = None
     headers: dict[str, bytes] | None = None
     hash_key: int | None = None
+    replay: int = 0
+    """`Record.replay`, above 0 only for a record that is sent again from the dead letters."""
 
 
 class Receipt(Struct, frozen=True):
