@@ -34,7 +34,11 @@ class Heart:
         self._clock = clock
         self._row = first
         self._tuning = tuning
-        self._deadline = float("-inf")
+        self.deadline = float("-inf")
+        """Until when (monotonic) we may act on what we own."""
+        self.lapses = 0
+        """How often the deadline passed before the next beat was answered. What was granted
+        before a lapse stays invalid after it: others may have seen it end."""
         self.dead = False
         """Somebody wrote our death certificate: this identity is over."""
         self.failing_since: float | None = None
@@ -47,9 +51,9 @@ class Heart:
         return self._row.worker
 
     @property
-    def valid_for(self) -> float:
-        """Seconds for which we may still act on what we own."""
-        return 0.0 if self.dead else self._deadline - self._clock.monotonic()
+    def over(self) -> bool:
+        """Whether we may not act on anything now."""
+        return self._clock.monotonic() >= self.deadline
 
     async def start(self, store: LeaseStore) -> None:
         """Write the row that makes us a member. Raises `RetryableError`."""
@@ -84,10 +88,13 @@ class Heart:
             self._row = following
             self._extend(sent)
         else:
+            self.deadline = float("-inf")
             self.dead = True
 
     def _extend(self, sent: float) -> None:
-        self._deadline = sent + self._tuning.patience - self._tuning.margin
+        if self._clock.monotonic() >= self.deadline:
+            self.lapses += 1
+        self.deadline = sent + self._tuning.patience - self._tuning.margin
 
     async def bury(self, store: LeaseStore) -> None:
         """Delete our row: the others need not wait to know that we are gone."""

@@ -2,8 +2,8 @@
 
 Our own leases are one implementation, a Kafka group is another. MUST:
 
-- A shard is granted to at most one worker whose grant is valid. `Grant.valid` turns false
-  *before* anybody else can be granted the shard.
+- A shard is granted to at most one worker whose deadline has not passed: `Grant.deadline`
+  lies before the moment at which anybody else can be granted the shard.
 - ``advance`` is fenced: after another grant of the shard it raises `LeaseLost`, always.
 - Marks only move forward. ``end`` creates the children's leases before it marks the end.
 """
@@ -35,8 +35,18 @@ class Grant(Protocol):
         ...
 
     @property
-    def valid_for(self) -> float:
-        """Seconds for which we may still act; 0 or less: stop."""
+    def family(self) -> Mapping[ShardId, Lease]:
+        """The parents' rows as they ended: what the shard's consumers inherit."""
+        ...
+
+    @property
+    def worker(self) -> str:
+        """Who we are in this grant."""
+        ...
+
+    @property
+    def deadline(self) -> float:
+        """Until when (monotonic seconds) we may act. Minus infinity once it is over."""
         ...
 
 
@@ -67,8 +77,12 @@ Event = Granted | Draining | Lost
 class Assignment(Protocol):
     """Grants and takes away shards; keeps the marks."""
 
+    async def run(self) -> None:
+        """Drive it. Returns after ``stop``, when every shard was released."""
+        ...
+
     def events(self) -> AsyncIterator[Event]:
-        """Yield events until ``stop`` or closing. Read by one task."""
+        """Yield events, until ``run`` returns. Read by one task."""
         ...
 
     async def advance(self, grant: Grant, marks: Mapping[str, Mark]) -> None:

@@ -11,7 +11,7 @@ MUST (tests in `kstream.testing.conformance.sinks`):
 from __future__ import annotations
 
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -127,6 +127,7 @@ class Counts(Struct, frozen=True):
     """Positions of records that went to the dead letters."""
 
 
+@runtime_checkable
 class TransactionalSink(Protocol):
     """The port of sinks that deliver exactly once."""
 

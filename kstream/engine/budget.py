@@ -1,0 +1,116 @@
+"""One budget of bytes for a worker, shared by its readers.
+
+Bytes are reserved before a fetch and given back when their records are settled. Each account
+may hold its share; an account at the tip of a quiet shard counts for next to nothing, so a
+thousand idle shards leave the room to the busy one. An account that holds nothing may always
+fetch a little: the budget can slow work down and never stop it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+__all__ = ["Account", "Budget"]
+
+_IDLE = 16 << 10
+_LEAST = 64 << 10
+
+
+class Budget:
+    """Shares *limit* bytes among its accounts."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._accounts: dict[Account, None] = {}
+        self._busy = 0
+
+    @property
+    def used(self) -> int:
+        """Bytes held and reserved."""
+        return sum(account.held for account in self._accounts)
+
+    @property
+    def share(self) -> int:
+        """Bytes that one busy account may hold now."""
+        idle = len(self._accounts) - self._busy
+        return max(_LEAST, (self.limit - idle * _IDLE) // max(1, self._busy))
+
+    def open(self) -> Account:
+        """Return a new account."""
+        account = Account(self)
+        self._accounts[account] = None
+        return account
+
+    def close(self, account: Account) -> None:
+        """Give back all that *account* holds, and forget it."""
+        if account in self._accounts:
+            self.mark_busy(account, busy=False)
+            del self._accounts[account]
+            self.wake()
+
+    def mark_busy(self, account: Account, *, busy: bool) -> None:
+        """Count *account* among those that need a share, or not."""
+        if account.busy != busy:
+            account.busy = busy
+            self._busy += 1 if busy else -1
+            if not busy:
+                self.wake()
+
+    def wake(self) -> None:
+        """Let those who wait look again: shares have grown."""
+        for account in self._accounts:
+            account.look()
+
+
+class Account:
+    """What one reader holds of the budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._changed: asyncio.Event | None = None
+        self._step = _IDLE
+        self.held = 0
+        self.busy = False
+        self.unlimited = False
+        """Set while a span that was begun must be held whole, whatever its size."""
+
+    @property
+    def full(self) -> bool:
+        """Whether this account holds so much of its share that another fetch must wait."""
+        return not self.unlimited and self.held > 0 and self.held + self._step > self._budget.share
+
+    async def reserve(self, most: int) -> int:
+        """Wait for room; return the bytes reserved, *most* at the most."""
+        while self.full:
+            self._changed = asyncio.Event()
+            await self._changed.wait()
+        room = max(self._budget.share - self.held, _IDLE)
+        reserved = min(self._step, most, room)
+        self.held += reserved
+        return reserved
+
+    def fetched(self, reserved: int, got: int) -> None:
+        """Replace a reservation by what came. Full fetches make the next one larger."""
+        self.held += got - reserved
+        if got == 0:
+            self._step = _IDLE
+        elif got * 2 >= reserved:
+            self._step = min(self._step * 8, 64 << 20)
+        self._budget.mark_busy(self, busy=self.held > 0)
+        self.look()
+
+    def release(self, count: int) -> None:
+        """Give back *count* bytes."""
+        self.held -= count
+        if self.held <= 0:
+            self._budget.mark_busy(self, busy=False)
+        self.look()
+
+    def look(self) -> None:
+        """Wake the one who waits for room."""
+        if self._changed is not None:
+            self._changed.set()
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._budget.close(self)

@@ -1,0 +1,200 @@
+"""One task for one lease's life: read, process, deliver, checkpoint, hand over.
+
+Losing the lease cancels this task with all it started. Draining lets every consumer finish what
+it has begun, writes the marks a last time, and gives the lease back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ..errors import LeaseLost, RetryableError
+from ..lease import Mark
+from ..ports.assignment import Assignment, Grant
+from ..record import ShardEnded
+from ..signals import Checkpointed, HandedOver, Stalled
+from .halting import Halted
+from .retrying import patiently
+from .tasks import Tasks, unwrapped
+from .world import World
+
+__all__ = ["Pipeline", "ShardTask"]
+
+
+class Pipeline(Protocol):
+    """One consumer in one shard: `Processing` or `Delivery`."""
+
+    name: str
+
+    async def run(self) -> ShardEnded | None: ...  # noqa: D102
+
+    def drain(self) -> None: ...  # noqa: D102
+
+    async def mark(self) -> Mark: ...  # noqa: D102
+
+    async def written(self, mark: Mark) -> None: ...  # noqa: D102
+
+    @property
+    def stalled_for(self) -> float: ...  # noqa: D102
+
+
+class ShardTask:
+    """Drives the pipelines of one granted shard and keeps its marks."""
+
+    def __init__(self, grant: Grant, assignment: Assignment, world: World) -> None:
+        self.grant = grant
+        self._assignment = assignment
+        self._world = world
+        self._pipelines: Sequence[Pipeline] = ()
+        self._written: dict[str, Mark] = dict(grant.lease.marks)
+        self._written_at = world.clock.monotonic()
+        self._writing = asyncio.Lock()
+        self._draining: asyncio.Event = asyncio.Event()
+        self._drain_by = 0.0
+        self._drain_began = 0.0
+        self._closers: list[Callable[[], None]] = []
+
+    def closing(self, closer: Callable[[], None]) -> None:
+        """Have *closer* called by `close`."""
+        self._closers.append(closer)
+
+    def close(self) -> None:
+        """Give back what the pipelines hold of the worker's budget."""
+        for closer in self._closers:
+            closer()
+
+    def start(self, pipelines: Sequence[Pipeline]) -> None:
+        """Take the consumers' pipelines."""
+        self._pipelines = pipelines
+
+    async def run(self) -> None:
+        """Work until the shard ended, was handed over, or is lost (then just return)."""
+        try:
+            await unwrapped(self._work())
+        except LeaseLost:
+            return
+
+    def drain(self, deadline: float) -> None:
+        """Finish what is in hand within *deadline* seconds, then hand the shard over."""
+        if not self._draining.is_set():
+            self._drain_began = self._world.clock.monotonic()
+            self._drain_by = self._drain_began + deadline
+            for pipeline in self._pipelines:
+                pipeline.drain()
+            self._draining.set()
+
+    async def write_mark(self, consumer: str, mark: Mark) -> None:
+        """Write one consumer's mark now (an intent). Raises `LeaseLost`."""
+        async with self._writing:
+            await self._assignment.advance(self.grant, {consumer: mark})
+            self._written[consumer] = mark
+
+    async def _work(self) -> None:
+        async with Tasks() as tasks:
+            keeping = tasks.create_task(self._keep_marks(), name="marks")
+            runs = [
+                tasks.create_task(_through(pipeline), name=f"consume {pipeline.name}")
+                for pipeline in self._pipelines
+            ]
+            hurrying = tasks.create_task(self._hurry(runs), name="hurry")
+            await asyncio.wait(runs)
+            keeping.cancel()
+            hurrying.cancel()
+        ends = [None if run.cancelled() else run.result() for run in runs]
+        await self._checkpoint(final=True)
+        if all(end is not None for end in ends):
+            named = dict.fromkeys(
+                child for end in ends if end is not None for child in end.children
+            )
+            await self._assignment.end(self.grant, tuple(named))
+        else:
+            await self._hand_over()
+
+    async def _hand_over(self) -> None:
+        wanted_by = self.grant.lease.wanted_by
+        await self._assignment.release(self.grant)
+        began = self._drain_began or self._world.clock.monotonic()
+        self._world.emit(
+            HandedOver(
+                shard=self.grant.lease.shard,
+                wanted_by=wanted_by,
+                seconds=self._world.clock.monotonic() - began,
+            )
+        )
+
+    async def _hurry(self, runs: Sequence[asyncio.Task[ShardEnded | None]]) -> None:
+        """Cut off what has not finished by the drain's deadline."""
+        await self._draining.wait()
+        await asyncio.sleep(max(0.0, self._drain_by - self._world.clock.monotonic()))
+        for run in runs:
+            run.cancel()
+
+    # -- marks ---------------------------------------------------------------------------------
+
+    async def _keep_marks(self) -> None:
+        tuning = self._world.tuning
+        while True:
+            await asyncio.sleep(tuning.checkpoint * self._world.chance.uniform(0.9, 1.1))
+            await self._checkpoint(final=False)
+            self._watch_progress()
+
+    async def _checkpoint(self, *, final: bool) -> None:
+        """Write the marks that moved. On a quiet shard only now and then: time passed."""
+        async with self._writing:
+            now = self._world.clock.monotonic()
+            quiet = now - self._written_at >= self._world.tuning.idle_checkpoint
+            moved: dict[str, Mark] = {}
+            for pipeline in self._pipelines:
+                mark = await self._mark_of(pipeline)
+                before = self._written.get(pipeline.name)
+                if (
+                    before is None
+                    or mark.position > before.position
+                    or mark.intent != before.intent
+                ) or ((quiet or final) and mark != before):
+                    moved[pipeline.name] = mark
+            if not moved:
+                return
+            await self._assignment.advance(self.grant, moved)
+            self._written |= moved
+            done = self._world.clock.monotonic()
+            age, self._written_at = done - self._written_at, done
+        for pipeline in self._pipelines:
+            if pipeline.name in moved:
+                with contextlib.suppress(RetryableError):  # an old run stays a little longer
+                    await pipeline.written(moved[pipeline.name])
+        self._world.emit(Checkpointed(shard=self.grant.lease.shard, seconds=done - now, age=age))
+
+    async def _mark_of(self, pipeline: Pipeline) -> Mark:
+        """Return the pipeline's mark; its dedup window may have to be stored first."""
+        monotonic, grant = self._world.clock.monotonic, self.grant
+        try:
+            return await patiently(
+                pipeline.mark,
+                chance=self._world.chance,
+                give_up=lambda: monotonic() >= grant.deadline,
+            )
+        except RetryableError as error:
+            raise LeaseLost(grant.lease.shard, f"the dedup store failed: {error}") from error
+
+    def _watch_progress(self) -> None:
+        limit = self._world.tuning.stall
+        for pipeline in self._pipelines:
+            stalled = pipeline.stalled_for
+            if stalled > limit:
+                shard = self.grant.lease.shard
+                self._world.emit(Stalled(shard=shard, consumer=pipeline.name, seconds=stalled))
+            if stalled > 2 * limit:
+                self.drain(self._world.tuning.drain)
+
+
+async def _through(pipeline: Pipeline) -> ShardEnded | None:
+    try:
+        with contextlib.suppress(Halted):
+            return await unwrapped(pipeline.run())
+    except asyncio.CancelledError:
+        return None
+    return None

@@ -1,0 +1,45 @@
+"""What the engine takes from outside: time, chance, threads, ears, and its tuning."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+from ..clock import Clock
+from ..signals import Observer, Signal
+from .budget import Budget
+from .tuning import Tuning
+
+__all__ = ["World"]
+
+
+class World:
+    """Handed to every part of one worker's engine."""
+
+    __slots__ = ("budget", "chance", "clock", "host", "observers", "pid", "threads", "tuning")
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        chance: random.Random,
+        threads: Executor | None,
+        tuning: Tuning,
+        observers: Sequence[Observer] = (),
+        host: str = "",
+        pid: int = 0,
+    ) -> None:
+        self.clock = clock
+        self.chance = chance
+        self.threads = threads
+        self.tuning = tuning
+        self.budget = Budget(tuning.budget)
+        self.observers = tuple(observers)
+        self.host = host
+        self.pid = pid
+
+    def emit(self, signal: Signal) -> None:
+        """Tell every observer."""
+        for observer in self.observers:
+            observer(signal)
