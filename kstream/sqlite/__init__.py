@@ -10,6 +10,7 @@ from .caller import Caller, CallerFactory, InlineCaller, ThreadCaller
 from .database import Database, Durability, open_database
 from .failures import mapped_errors
 from .filesystem import filesystem_type
+from .session import Session
 
 __all__ = [
     "Caller",
@@ -17,6 +18,7 @@ __all__ = [
     "Database",
     "Durability",
     "InlineCaller",
+    "Session",
     "ThreadCaller",
     "filesystem_type",
     "mapped_errors",

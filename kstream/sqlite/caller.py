@@ -35,8 +35,8 @@ class Caller(Protocol):
         """Run *work*, then ``done(result or error)`` on the running loop. Does not wait."""
         ...
 
-    async def aclose(self) -> None:
-        """Finish what was given, then stop. Closing twice does no harm."""
+    async def aclose(self, last: Callable[[], None] | None = None) -> None:
+        """Finish what was given, do *last*, then stop. Closing twice does no harm."""
         ...
 
 
@@ -63,7 +63,7 @@ class _Call:
 
 
 class ThreadCaller:
-    """A dedicated thread, which sleeps without a timer while there is nothing to do.
+    """A dedicated thread, started by the first call; it sleeps without a timer when idle.
 
     May be called from several event loops. It does not survive a fork.
     """
@@ -72,11 +72,11 @@ class ThreadCaller:
 
     def __init__(self, name: str = "kstream-sqlite") -> None:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
-        self._pid = os.getpid()
-        self._closed = False
         # A daemon: a program that forgot to close must still be able to end.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._starting = threading.Lock()
+        self._pid = 0
+        self._closed = False
 
     async def call(self, work: Callable[..., T], *args: Any) -> T:
         """Return ``work(*args)``, run on the thread."""
@@ -98,24 +98,31 @@ class ThreadCaller:
         """Run *work* on the thread, then *done* on the running loop."""
         self._put(_Call(work, (), asyncio.get_running_loop(), done))
 
-    async def aclose(self) -> None:
-        """Finish what was given, then end the thread."""
-        if self._closed:
-            return
-        if self._pid == os.getpid():
-            # The last call tells that all before it are done; only then is joining instant.
-            await self.call(lambda: None)
-            self._closed = True
-            self._calls.put(None)
-            self._thread.join()
+    async def aclose(self, last: Callable[[], None] | None = None) -> None:
+        """Finish what was given, do *last*, then end the thread."""
+        if not self._closed and self._pid == os.getpid():
+            try:
+                await self.call(last or _nothing)
+            finally:
+                self._calls.put(None)
+                self._closed = True
         self._closed = True
 
     def _put(self, call: _Call) -> None:
         if self._closed:
             raise ClosedError("the connection is closed")
         if self._pid != os.getpid():
-            raise ClosedError("opened before a fork: open it again in the child process")
+            self._start()
         self._calls.put(call)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._pid == os.getpid():
+                return
+            if self._pid:
+                raise ClosedError("opened before a fork: open it again in the child process")
+            self._thread.start()
+            self._pid = os.getpid()
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
@@ -127,6 +134,10 @@ class ThreadCaller:
             with suppress(RuntimeError):  # that loop is closed: nobody waits any more
                 call.loop.call_soon_threadsafe(call.done, outcome)
             del call, outcome  # keep nothing alive while idle
+
+
+def _nothing() -> None:
+    """Do nothing, in its turn."""
 
 
 class InlineCaller:
@@ -157,6 +168,8 @@ class InlineCaller:
             outcome = error
         done(outcome)
 
-    async def aclose(self) -> None:
-        """Refuse further work."""
-        self._closed = True
+    async def aclose(self, last: Callable[[], None] | None = None) -> None:
+        """Do *last*, then refuse further work."""
+        if not self._closed:
+            self._closed = True
+            (last or _nothing)()

@@ -203,7 +203,7 @@ def _configure(database: Database, durability: Durability) -> None:
 
 def _prepare(database: Database, schema: Sequence[str]) -> None:
     """Create what is missing, in one transaction; when nothing is, write nothing."""
-    wanted = {statement.split("(")[0].split()[5] for statement in schema}
+    wanted = {statement.partition(" IF NOT EXISTS ")[2].split()[0] for statement in schema}
     present = {name for (name,) in database.execute("SELECT name FROM sqlite_schema")}
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version == FORMAT and wanted <= present:

@@ -1,0 +1,117 @@
+"""Changing a stream's shards: each change is one transaction, its children listed at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..clock import Clock
+from ..errors import NotFound, UsageError
+from ..keyspace import HashRange, even_ranges
+from ..shard import ShardId
+from ..sqlite import Database
+from .life import Binding, Life
+from .schema import hash_range, ring_bytes, shard_id, shard_number
+
+__all__ = ["merge", "open_shards", "reshard", "split"]
+
+
+def split(
+    database: Database, binding: Binding, clock: Clock, shard: ShardId, at: int | None
+) -> tuple[ShardId, ...]:
+    """Close *shard* and open two children. See `Control.split`."""
+    with database.writing():
+        life = binding.life(database)
+        keys = _open_range(database, life, shard_number(shard))
+        halves = keys.split(keys.middle if at is None else at)
+        return _replace(database, life, clock.now(), [shard_number(shard)], halves)
+
+
+def merge(
+    database: Database, binding: Binding, clock: Clock, one: ShardId, other: ShardId
+) -> tuple[ShardId, ...]:
+    """Close two neighbours and open one child. See `Control.merge`."""
+    with database.writing():
+        life = binding.life(database)
+        parents = [shard_number(one), shard_number(other)]
+        low, high = (_open_range(database, life, number) for number in parents)
+        return _replace(database, life, clock.now(), parents, [low.joined(high)])
+
+
+def reshard(database: Database, binding: Binding, clock: Clock, count: int) -> tuple[ShardId, ...]:
+    """Split at every edge that *count* even shards have, then merge away all other edges."""
+    edges = [keys.start for keys in even_ranges(count)]
+    with database.writing():
+        life = binding.life(database)
+        now = clock.now()
+        for number, keys in _open(database, life):
+            for edge in edges:
+                if keys.start < edge < keys.stop:
+                    children = _replace(database, life, now, [number], keys.split(edge))
+                    number, keys = shard_number(children[1]), HashRange(edge, keys.stop)  # noqa: PLW2901  the rest
+        low: tuple[int, HashRange] | None = None
+        for number, keys in _open(database, life):
+            if low is None or keys.start in edges:
+                low = (number, keys)
+                continue
+            joined = low[1].joined(keys)
+            children = _replace(database, life, now, [low[0], number], [joined])
+            low = (shard_number(children[0]), joined)
+        return tuple(shard_id(number) for number, _ in _open(database, life))
+
+
+def open_shards(
+    database: Database,
+    stream: int,
+    now: int,
+    ranges: Sequence[HashRange],
+    parents: Sequence[int] = (),
+) -> tuple[ShardId, ...]:
+    """Open a shard for each of *ranges*, within the caller's transaction."""
+    (first,) = database.execute("SELECT shards FROM stream WHERE id = ?", (stream,)).fetchone()
+    one, other = [*parents, None, None][:2]
+    for number, keys in enumerate(ranges, first):
+        database.step(
+            "INSERT INTO shard (stream, number, low, high, parent, other_parent, opened)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (stream, number, *ring_bytes(keys), one, other, now),
+        )
+    database.step(
+        "UPDATE stream SET shards = shards + ?, layout = layout + 1 WHERE id = ?",
+        (len(ranges), stream),
+    )
+    return tuple(shard_id(number) for number in range(first, first + len(ranges)))
+
+
+def _replace(
+    database: Database,
+    life: Life,
+    now: int,
+    parents: Sequence[int],
+    ranges: Sequence[HashRange],
+) -> tuple[ShardId, ...]:
+    for number in parents:
+        database.step(
+            "UPDATE shard SET closed = ? WHERE stream = ? AND number = ?", (now, life.id, number)
+        )
+    return open_shards(database, life.id, now, ranges, parents)
+
+
+def _open_range(database: Database, life: Life, number: int) -> HashRange:
+    """Return the hash range of an open shard. Raises `NotFound`, or `UsageError` if closed."""
+    row = database.execute(
+        "SELECT low, high, closed FROM shard WHERE stream = ? AND number = ?", (life.id, number)
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"the stream has no {shard_id(number)}")
+    low, high, closed = row
+    if closed:
+        raise UsageError(f"{shard_id(number)} is closed already: only open shards split or merge")
+    return hash_range(low, high)
+
+
+def _open(database: Database, life: Life) -> list[tuple[int, HashRange]]:
+    rows = database.execute(
+        "SELECT number, low, high FROM shard WHERE stream = ? AND closed = 0 ORDER BY low",
+        (life.id,),
+    ).fetchall()
+    return [(number, hash_range(low, high)) for number, low, high in rows]

@@ -1,0 +1,108 @@
+"""Where an entry goes: the open shards as a hash ring, and what cannot be stored at all."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from hashlib import md5
+from typing import Final
+
+from ..keyspace import KEYSPACE_END
+from ..record import Entry
+from ..shard import ShardId
+from ..sqlite import Database
+from .schema import shard_id
+
+__all__ = ["MOST_DATA", "Ring", "load_ring"]
+
+MOST_DATA: Final = 10 << 20
+"""Bytes of data that one record may have, as Kinesis has it."""
+
+
+class Ring:
+    """The open shards of one layout of a stream, in the order of their hash ranges."""
+
+    def __init__(
+        self, layout: int, lows: Sequence[bytes], rows: Sequence[int], names: Sequence[ShardId]
+    ) -> None:
+        self.layout = layout
+        self.rows = rows
+        self.names = names
+        self._lows = list(lows)
+        self._spread = 0
+
+    def places(self, entries: Sequence[Entry]) -> list[int | str]:
+        """Return for each entry the index of its shard, or why it can never be stored."""
+        lows, single = self._lows, len(self._lows) == 1
+        found: list[int | str] = []
+        for entry in entries:
+            key = entry.key
+            if (
+                key.__class__ is str
+                and entry.data.__class__ is bytes
+                and len(entry.data) <= MOST_DATA
+                and entry.hash_key is None
+                and entry.headers is None
+                and key.isascii()
+                and (entry.id is None or (entry.id.__class__ is str and entry.id.isascii()))
+            ):
+                if single:
+                    found.append(0)
+                else:
+                    # Digests compare as the numbers they stand for: both are big-endian.
+                    digest = md5(key.encode(), usedforsecurity=False).digest()
+                    found.append(bisect_right(lows, digest) - 1)
+            else:
+                found.append(_refusal(entry) or self._place(entry))
+        return found
+
+    def _place(self, entry: Entry) -> int:
+        if entry.hash_key is not None:
+            digest = entry.hash_key.to_bytes(16, "big")
+        elif entry.key is not None:
+            digest = md5(entry.key.encode(), usedforsecurity=False).digest()
+        else:
+            self._spread = (self._spread + 1) % len(self._lows)
+            return self._spread
+        return bisect_right(self._lows, digest) - 1
+
+
+def _refusal(entry: Entry) -> str | None:
+    """Return why *entry* cannot be stored. What is stored must decode again, for ever."""
+    if not isinstance(entry.data, bytes):
+        return f"data must be bytes, not {type(entry.data).__name__}"
+    if len(entry.data) > MOST_DATA:
+        return f"data of {len(entry.data)} bytes: a record has at most {MOST_DATA}"
+    if entry.hash_key is not None and not 0 <= entry.hash_key < KEYSPACE_END:
+        return "hash_key must lie on the ring: 0 to 2**128 - 1"
+    headers = entry.headers if entry.headers is not None else {}
+    if not isinstance(headers, dict):
+        return f"headers must be a dict, not {type(headers).__name__}"
+    if not all(isinstance(value, bytes) for value in headers.values()):
+        return "the values of headers must be bytes"
+    for what, text in (
+        ("key", entry.key),
+        ("id", entry.id),
+        *(("header name", n) for n in headers),
+    ):
+        if what == "header name" or text is not None:
+            if not isinstance(text, str):
+                return f"{what} must be a str, not {type(text).__name__}"
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                return f"{what} {text!r} is not Unicode text"
+    return None
+
+
+def load_ring(database: Database, stream: int, layout: int) -> Ring:
+    """Return the open shards of *stream*, whose layout was just read in this transaction."""
+    rows = database.execute(
+        "SELECT low, id, number FROM shard WHERE stream = ? AND closed = 0 ORDER BY low", (stream,)
+    ).fetchall()
+    return Ring(
+        layout,
+        [low for low, _, _ in rows],
+        [row for _, row, _ in rows],
+        [shard_id(number) for _, _, number in rows],
+    )
