@@ -134,8 +134,8 @@ class ChainSink:
             raise CorruptStore(f"{final.name} continues after {winner.after}: it was renamed")
         if _is_ours(winner, final.facts):
             return Committed(prepared.last, prepared.size)
-        if prepared.parts and winner.last != prepared.last:
-            raise CorruptStore(f"{final.name} closes another span: two intents were in force")
+        if prepared.intent is not None:
+            self._require_same(final, winner)
         return Committed(winner.last, adopted=True)
 
     async def abort(self, prepared: Prepared) -> None:
@@ -175,6 +175,9 @@ class ChainSink:
         stands = await self._facts(draft.name)
         if stands is None:
             raise Unavailable(f"{draft.name} stood there and is gone: something deletes objects")
+        self._require_same(draft, stands)
+
+    def _require_same(self, draft: Draft, stands: Facts) -> None:
         mine = draft.facts
         if (stands.after, stands.last, stands.content) != (mine.after, mine.last, mine.content):
             raise CorruptStore(

@@ -6,6 +6,7 @@ All of it is text in ASCII, as object stores demand. A key is left out when it s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -59,13 +60,13 @@ class Facts(Struct, frozen=True, kw_only=True):
         form = self.format
         stored = {
             "format": str(FORMAT),
-            "group": quote(self.group),
-            "epoch": quote(self.epoch),
+            "group": _ascii(self.group),
+            "epoch": _ascii(self.epoch),
             "generation": str(self.generation),
-            "shard": quote(self.shard),
+            "shard": _ascii(self.shard),
             "after": str(self.after),
             "last": str(self.last),
-            "writer": quote(self.writer),
+            "writer": _ascii(self.writer),
             "token": str(self.token),
             "digest": self.digest,
             "content": self.content if self.content != self.digest else "",
@@ -77,9 +78,9 @@ class Facts(Struct, frozen=True, kw_only=True):
             "deduplicated": str(self.deduplicated),
             "letters": str(self.letters),
             "dead": ",".join(self.dead),
-            "dead-in": quote(self.dead_in),
+            "dead-in": _ascii(self.dead_in),
             "part": "{} of {}".format(*self.turn),
-            "parents": ",".join(map(quote, self.parents)),
+            "parents": ",".join(map(_ascii, self.parents)),
         }
         return {key: value for key, value in stored.items() if value}
 
@@ -121,6 +122,11 @@ class Facts(Struct, frozen=True, kw_only=True):
             raise
         except (KeyError, ValueError, StoredDataError) as error:
             raise CorruptStore(f"the metadata of {name} is not ours or damaged: {error}") from error
+
+
+@lru_cache(maxsize=4096)
+def _ascii(text: str) -> str:
+    return quote(text)
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ engines skip what begins with an underscore, so everything under ``_kstream`` is
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, Literal
 from urllib.parse import quote, unquote
@@ -37,6 +38,7 @@ CONTROL: Final = "_kstream"
 Kind = Literal["object", "part", "marker", "letters", "end", "layout"]
 
 
+@lru_cache(maxsize=4096)
 def escape(text: str) -> str:
     """Return *text* as one safe component of a path: no ``/``, no ``.``, no leading ``_``."""
     safe = quote(text, safe="").replace(".", "%2E")

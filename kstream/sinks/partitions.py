@@ -139,4 +139,9 @@ def _text(value: Any, name: str) -> str:
     # A float may be written in several ways, and an object or list has no place in a path.
     if not isinstance(value, str | int) or value == "":
         raise ValueError(f"its {name} is {type(value).__name__}, not text or a whole number")
-    return quote(str(value), safe="")
+    return _escaped(str(value))
+
+
+@lru_cache(maxsize=4096)
+def _escaped(text: str) -> str:
+    return quote(text, safe="")
