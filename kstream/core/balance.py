@@ -5,7 +5,9 @@ own part of it, and compare-and-swap settles what they see differently. The assi
 (each worker gets the floor or the ceiling of shards per worker) and sticky (who holds a shard
 keeps it unless he holds too many), so it stands still once it is even.
 
-A shard that a living worker holds is never taken: it is asked for, and handed over.
+A shard that a living worker holds is never taken: it is asked for, and handed over. A worker
+that is leaving hands over by itself: it is asked for nothing and gets nothing, and each shard it
+lets go is shared out among those who stay, at once.
 """
 
 from __future__ import annotations
@@ -41,14 +43,17 @@ class _View:
         takeable: AbstractSet[ShardId],
         now: int,
         wish_lapses_ms: int,
+        leaving: AbstractSet[str],
     ) -> None:
-        self.members = sorted(set(members))
+        self.members = sorted(set(members) - leaving)
         self.held: dict[str, list[ShardId]] = {member: [] for member in self.members}
         self.free: list[ShardId] = []
         self.wishes: dict[ShardId, str] = {}
         owners = {lease.shard: lease.owner for lease in leases}
         for shard in sorted(takeable):
-            self.held.get(owners.get(shard) or "", self.free).append(shard)
+            owner = owners.get(shard)
+            if owner is None or owner not in leaving:
+                self.held.get(owner or "", self.free).append(shard)
         for lease in leases:
             # A wish is dated by its writer's clock; abs() keeps one from the future from
             # standing for as long as that clock is ahead.
@@ -116,14 +121,16 @@ def assign(
     takeable: AbstractSet[ShardId],
     now: int,
     wish_lapses_ms: int,
+    leaving: AbstractSet[str] = frozenset(),
 ) -> dict[ShardId, str]:
-    """Return the assignment that all workers are heading for: an owner for every shard.
+    """Return the assignment that all workers are heading for: an owner for every shard, except
+    those that a leaving worker still holds.
 
-    Raises `ValueError` if there is no member.
+    Raises `ValueError` if no member stays.
     """
-    if not members:
+    view = _View(members, leases, takeable, now, wish_lapses_ms, leaving)
+    if not view.members:
         raise ValueError("nobody is there to work")
-    view = _View(members, leases, takeable, now, wish_lapses_ms)
     kept = {shard: member for member, held in view.held.items() for shard in held}
     taken, handed_over = _moves(view)
     return kept | taken | handed_over
@@ -136,6 +143,7 @@ def plan(
     takeable: AbstractSet[ShardId],
     now: int,
     wish_lapses_ms: int,
+    leaving: AbstractSet[str] = frozenset(),
 ) -> Plan:
     """Return what *me* should take and ask for.
 
@@ -143,10 +151,13 @@ def plan(
     certificate before taking it). *takeable* are the shards that may be worked on now, owned or
     not: parents read to their end, not ended. *now* (ms) judges whether a wish of a living
     worker still stands (*wish_lapses_ms*); a shard with a standing wish is not asked for again.
+    *leaving* are living workers that drain to stop; what they still hold is not touched.
 
     The order of the inputs does not matter.
     """
-    view = _View([*members, me], leases, takeable, now, wish_lapses_ms)
+    if me in leaving:
+        return Plan()
+    view = _View([*members, me], leases, takeable, now, wish_lapses_ms, leaving)
     taken, handed_over = _moves(view)
     return Plan(
         take=tuple(shard for shard, member in sorted(taken.items()) if member == me),

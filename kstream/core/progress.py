@@ -106,6 +106,23 @@ class Window:
         if not slot.remaining:
             self._leave()
 
+    def settle_many(self, slot: Slot, indexes: Sequence[int]) -> None:
+        """Settle the records at *indexes*, for less than one by one. Repeats are harmless."""
+        if not indexes or not slot.remaining:
+            return
+        flags = slot.flags
+        if min(indexes) < 0 or max(indexes) >= len(flags):
+            raise IndexError(f"records 0..{len(flags) - 1}, not {min(indexes)}..{max(indexes)}")
+        fresh = 0
+        for index in indexes:
+            if not flags[index]:
+                flags[index] = 1
+                fresh += 1
+        slot.remaining -= fresh
+        self._pending -= fresh
+        if not slot.remaining:
+            self._leave()
+
     def settle_all(self, slot: Slot) -> None:
         """Settle every record of *slot* in constant time. Doing so twice is harmless."""
         if slot.remaining:

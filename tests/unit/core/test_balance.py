@@ -169,3 +169,20 @@ def test_a_worker_counts_itself_in() -> None:
 def test_without_a_worker_there_is_no_assignment() -> None:
     with pytest.raises(ValueError, match="nobody"):
         assign([], [], shards("1"), 0, LAPSE)
+    with pytest.raises(ValueError, match="nobody"):
+        assign(["a"], [], shards("1"), 0, LAPSE, leaving={"a"})
+
+
+def test_what_a_leaving_worker_lets_go_is_shared_out_among_those_who_stay() -> None:
+    """MUST (7): leases are released on exit; the leaver does not get its own shards back."""
+    owners = {"1": None, "2": None, "3": "a", "4": "a", "5": "b"}
+    table, takeable = leases(owners), shards(*owners)
+    plans = {
+        me: plan(me, ["a", "b", "c"], table, takeable, 0, LAPSE, leaving={"a"}) for me in "abc"
+    }
+    assert plans["a"] == Plan()
+    assert plans["b"].take == ("1",)
+    assert plans["c"].take == ("2",)
+    assert not any(each.want for each in plans.values())
+    target = assign(["a", "b", "c"], table, takeable, 0, LAPSE, leaving={"a"})
+    assert target == {"1": "b", "2": "c", "5": "b"}

@@ -59,6 +59,12 @@ def test_nothing_is_passed_over_in_any_order_of_settling(
             slot = window.begin(entered, counted if data.draw(st.booleans()) else counted[:])
             begun.append((slot, counted))
             unsettled += [(slot, n) for n in range(len(kept))]
+        elif data.draw(st.integers(0, 3)) == 0:
+            some = data.draw(st.sets(st.sampled_from(range(len(unsettled)))))
+            slot = unsettled[0][0]
+            indexes = [n for at, (other, n) in enumerate(unsettled) if other is slot and at in some]
+            window.settle_many(slot, indexes + indexes)
+            unsettled = [(s, n) for s, n in unsettled if s is not slot or n not in indexes]
         elif data.draw(st.integers(0, 4)):
             slot, index = unsettled.pop(data.draw(st.integers(0, len(unsettled) - 1)))
             window.settle(slot, index)
@@ -144,6 +150,7 @@ def test_settling_again_after_the_whole_slot_is_harmless() -> None:
     slot = window.begin(batch([0, 1]))
     window.settle_all(slot)
     window.settle(slot, 1)
+    window.settle_many(slot, [0, 1])
     assert (slot.remaining, window.pending) == (0, 0)
 
 
@@ -153,6 +160,8 @@ def test_an_index_outside_the_batch_settles_nothing(index: int) -> None:
     slot = window.begin(batch([0, 1]))
     with pytest.raises(IndexError):
         window.settle(slot, index)
+    with pytest.raises(IndexError, match=r"records 0\.\.1"):
+        window.settle_many(slot, [0, index])
     assert window.pending == 2
 
 
