@@ -250,8 +250,8 @@ def _fields(message: bytes) -> Iterator[tuple[int, int, bytes]]:
     at, end = 0, len(message)
     groups: list[int] = []
     while at < end:
-        tag, at = _read_varint(message, at)
-        field, kind = tag >> 3, tag & 7
+        tag, at = _read_varint(message, at) if message[at] > 0x7F else (message[at], at + 1)
+        kind = tag & 7
         number, value = 0, b""
         if kind == _BYTES:
             size, at = _read_varint(message, at)
@@ -259,20 +259,28 @@ def _fields(message: bytes) -> Iterator[tuple[int, int, bytes]]:
             at += size
         elif kind == _VARINT:
             number, at = _read_varint(message, at)
-        elif kind == _FIXED64:
-            at += 8
-        elif kind == _FIXED32:
-            at += 4
-        elif kind == _GROUP:
-            groups.append(field)
-        elif kind != _GROUP_END or not groups or groups.pop() != field:
-            raise ValueError("not a protobuf message")
-        if at > end or not field:
+        else:
+            at = _skip(tag, at, groups)
+        if at > end or tag < 8:
             raise ValueError("not a protobuf message")
         if not groups:
             yield tag, number, value
     if groups:
         raise ValueError("a group has no end")
+
+
+def _skip(tag: int, at: int, groups: list[int]) -> int:
+    """Return where a field ends that is of no type the format uses; *groups* are those open."""
+    kind = tag & 7
+    if kind == _FIXED64:
+        return at + 8
+    if kind == _FIXED32:
+        return at + 4
+    if kind == _GROUP:
+        groups.append(tag >> 3)
+    elif kind != _GROUP_END or not groups or groups.pop() != tag >> 3:
+        raise ValueError("not a protobuf message")
+    return at
 
 
 def _read_varint(message: bytes, at: int) -> tuple[int, int]:
