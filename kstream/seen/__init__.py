@@ -1,1 +1,1 @@
-"""TODO."""
+"""Seen stores: where the runs of record IDs are kept."""
