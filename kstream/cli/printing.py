@@ -1,0 +1,79 @@
+"""What people see on a terminal, and scripts in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from ..operations.overview import ShardView, StreamView
+
+__all__ = ["lineage_tree", "print_json", "print_table", "screen", "whisper"]
+
+
+def screen(*, err: bool = False) -> Console:
+    """Return the terminal; in a pipe, one that never breaks a line."""
+    stream = sys.stderr if err else sys.stdout
+    return Console(
+        file=stream, highlight=False, soft_wrap=not stream.isatty(), markup=False, emoji=False
+    )
+
+
+def print_json(value: Any) -> None:
+    """Print *value*, which may hold structs, as one JSON document."""
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print *rows* under *columns*; a column whose name begins with ``>`` holds numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(
+            column.removeprefix(">"),
+            justify="right" if column.startswith(">") else "left",
+            no_wrap=True,
+        )
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    console = screen()
+    if not console.is_terminal:
+        console.width = 1000  # a pipe has no edge to cut a column at
+    console.print(table)
+
+
+def whisper(text: str) -> None:
+    """Print *text* to stderr, where it does not mix with what a script reads."""
+    print(text, file=sys.stderr)
+
+
+def lineage_tree(view: StreamView) -> Tree:
+    """Return the stream's shards as a tree, each under its parents.
+
+    A merge has two parents: its child is drawn under the first and pointed to from the second.
+    """
+    facts = view.facts
+    root = Tree(Text(f"{facts.name}  {view.open_shards} open of {len(view.shards)} shards", "bold"))
+    shards = {shard.id: shard for shard in view.shards}
+    drawn: dict[str, Tree] = {}
+    for shard in view.shards:  # parents come before their children
+        parents = [parent for parent in shard.parents if parent in shards]
+        branch = drawn[parents[0]] if parents else root
+        drawn[shard.id] = branch.add(_leaf(shard, parents[1:]))
+        for other in parents[1:]:
+            drawn[other].add(Text(f"⤷ {shard.id}", "dim"))
+    return root
+
+
+def _leaf(shard: ShardView, others: Sequence[str]) -> Text:
+    text = Text(shard.id, "dim" if shard.closed else "bold green")
+    text.append("  closed" if shard.closed else "  open", "default" if shard.closed else "green")
+    text.append(f"  {shard.share:.1%} of the keys", "default")
+    if others:
+        text.append(f"  merged with {', '.join(others)}", "default")
+    return text
