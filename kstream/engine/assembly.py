@@ -19,7 +19,7 @@ from .halting import Halt
 from .outlets import outlet_for
 from .place import Place, fence_of, place_of
 from .processing import Processing
-from .reading import OnDataLoss, ReadAhead
+from .reading import ReadAhead
 from .remembering import Memory
 from .retrying import Retry, patiently
 from .shard import Pipeline, ShardTask
@@ -34,7 +34,6 @@ class Policies(Struct, frozen=True):
     retry: Retry = Retry()
     letters: DeadLetters | None = None
     """Where records go that keep failing; ``None``: they block their shard."""
-    on_data_loss: OnDataLoss = "stop"
     dedup: DedupLimits | None = None
     seen: SeenStore | None = None
 
@@ -105,7 +104,6 @@ class Assembly:
             place.start,
             place.mark.position,
             world,
-            policies.on_data_loss,
         )
         task.closing(ahead.account.close)
         if isinstance(spec, Delivers):

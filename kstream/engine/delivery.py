@@ -76,9 +76,10 @@ class Delivery:
         resume = await self._persist(lambda: self._outlet.recover(self._mark))
         self._resume(resume)
         async with Tasks() as tasks:
-            tasks.create_task(self._ahead.run(), name=f"read {self.name}")
+            reading = tasks.create_task(self._ahead.run(), name=f"read {self.name}")
             ended = await self._collect()
             self._ahead.stop()
+            reading.cancel()  # it may be waiting at the tip
         if ended is not None:
             await self._persist(lambda: self._outlet.finish(self._position))
         return ended

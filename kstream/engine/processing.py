@@ -60,12 +60,13 @@ class Processing:
     async def run(self) -> ShardEnded | None:
         """Work until the shard's end is settled; return it. ``None``: stopped before."""
         async with Tasks() as tasks:
-            tasks.create_task(self._ahead.run(), name=f"read {self.name}")
+            reading = tasks.create_task(self._ahead.run(), name=f"read {self.name}")
             item = await self._ahead.next()
             while isinstance(item, Batch):
                 await self._take(item, tasks)
                 item = await self._ahead.next()
             self._ahead.stop()
+            reading.cancel()  # it may be waiting at the tip
         return item if item is not None and not self._window.pending else None
 
     def drain(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Literal
 
 from msgspec.structs import replace
 
@@ -21,11 +20,7 @@ from ..signals import Blocked, DataLost, Fetched
 from .retrying import Retry
 from .world import World
 
-__all__ = ["OnDataLoss", "ReadAhead"]
-
-OnDataLoss = Literal["stop", "continue"]
-"""What to do when records were trimmed before they were read: stand still, visibly, until
-somebody decides; or say what was lost and go on behind it."""
+__all__ = ["ReadAhead"]
 
 _AHEAD = 2
 """Batches fetched and not asked for yet."""
@@ -44,13 +39,11 @@ class ReadAhead:
         start: Start,
         position: Position,
         world: World,
-        on_data_loss: OnDataLoss = "stop",
     ) -> None:
         self._stream = stream
         self._shard = shard
         self._consumer = consumer
         self._world = world
-        self._on_data_loss = on_data_loss
         self._reader: ShardReader = stream.read(shard, start)
         self._tip = position
         self._free_start = True
@@ -160,7 +153,7 @@ class ReadAhead:
             shard=self._shard, consumer=self._consumer, after=bounds[0], until=bounds[1]
         )
         self._world.emit(lost)
-        if self._on_data_loss == "stop":
+        if self._world.on_data_loss == "stop":
             reason = f"records {bounds[0]} to {bounds[1]} are gone; on_data_loss='continue' goes on"
             self._world.emit(
                 Blocked(

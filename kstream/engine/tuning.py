@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
-__all__ = ["Tuning"]
+__all__ = ["OnDataLoss", "Tuning"]
+
+OnDataLoss = Literal["stop", "continue"]
+"""What to do when records were trimmed before they were read: stand still, visibly, until
+somebody decides; or say what was lost and go on behind it."""
 
 
 class Tuning(Struct, frozen=True):

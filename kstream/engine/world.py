@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from ..clock import Clock
 from ..signals import Observer, Signal
 from .budget import Budget
-from .tuning import Tuning
+from .tuning import OnDataLoss, Tuning
 
 __all__ = ["World"]
 
@@ -17,7 +17,17 @@ __all__ = ["World"]
 class World:
     """Handed to every part of one worker's engine."""
 
-    __slots__ = ("budget", "chance", "clock", "host", "observers", "pid", "threads", "tuning")
+    __slots__ = (
+        "budget",
+        "chance",
+        "clock",
+        "host",
+        "observers",
+        "on_data_loss",
+        "pid",
+        "threads",
+        "tuning",
+    )
 
     def __init__(
         self,
@@ -29,6 +39,7 @@ class World:
         observers: Sequence[Observer] = (),
         host: str = "",
         pid: int = 0,
+        on_data_loss: OnDataLoss = "stop",
     ) -> None:
         self.clock = clock
         self.chance = chance
@@ -38,6 +49,7 @@ class World:
         self.observers = tuple(observers)
         self.host = host
         self.pid = pid
+        self.on_data_loss = on_data_loss
 
     def emit(self, signal: Signal) -> None:
         """Tell every observer."""

@@ -1,0 +1,123 @@
+"""What a worker stands on: opened from URLs for real, handed in by a simulation."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from msgspec import Struct
+
+from .clock import SystemClock, unique_id
+from .connect import (
+    log_observer,
+    metrics,
+    open_dead_letters,
+    open_leases,
+    open_seen,
+    open_sink,
+    open_stream,
+    stream_location,
+)
+from .engine.heart import HeartHost, ThreadHost
+from .engine.world import World
+from .ports.dead_letters import DeadLetters
+from .ports.leases import LeaseStore
+from .ports.seen import SeenStore
+from .ports.sink import Sink, TransactionalSink
+from .ports.stream import Stream
+from .settings import Resolved
+from .signals import Observer
+
+__all__ = ["Ground", "open_ground"]
+
+
+class Ground(Struct, frozen=True):
+    """Everything outside the engine that one run of a worker uses."""
+
+    name: str
+    stream: Stream
+    leases: LeaseStore
+    seen: SeenStore | None
+    letters: DeadLetters | None
+    sinks: dict[str, Sink | TransactionalSink]
+    """By the consumer's name."""
+    world: World
+    heart: HeartHost
+
+
+class Wanted(Struct, frozen=True):
+    """What a worker asks for."""
+
+    stream: str
+    group: str
+    leases: str | None
+    letters: str | DeadLetters | None
+    dedup: bool
+    sinks: dict[str, str | Sink | TransactionalSink]
+    observers: Sequence[Observer]
+    resolved: Resolved
+
+
+@asynccontextmanager
+async def open_ground(wanted: Wanted) -> AsyncIterator[Ground]:
+    """Open what *wanted* names; close it on leaving, in reverse order.
+
+    Raises `ConfigError`, `NotFound`, `MissingExtra` before anything is started.
+    """
+    settings = wanted.resolved.settings
+    tuning = settings.tuning()
+    clock = SystemClock()
+    async with AsyncExitStack() as opened:
+        threads = ThreadPoolExecutor(tuning.threads, thread_name_prefix="kstream-handler")
+        opened.callback(threads.shutdown, wait=False, cancel_futures=True)
+        observers = [log_observer(), *wanted.observers]
+        if settings.metrics_port:
+            counting, server = metrics(settings.metrics_host, settings.metrics_port, clock=clock)
+            observers.append(counting)
+            opened.enter_context(server)
+        stream = await open_stream(wanted.stream, clock=clock)
+        opened.push_async_callback(stream.aclose)
+        leases = await open_leases(wanted.stream, wanted.group, wanted.leases)
+        opened.push_async_callback(leases.aclose)
+        seen = await open_seen(wanted.stream) if wanted.dedup else None
+        if seen is not None:
+            opened.push_async_callback(seen.aclose)
+        letters = wanted.letters
+        if isinstance(letters, str):
+            letters = await open_dead_letters(letters)
+        sinks = {
+            name: await open_sink(sink) if isinstance(sink, str) else sink
+            for name, sink in wanted.sinks.items()
+        }
+        yield Ground(
+            name=f"{socket.gethostname()}-{os.getpid()}-{unique_id()[:8]}",
+            stream=stream,
+            leases=leases,
+            seen=seen,
+            letters=letters,
+            sinks=sinks,
+            world=World(
+                clock=clock,
+                chance=random.Random(),
+                threads=threads,
+                tuning=tuning,
+                observers=observers,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+            ),
+            heart=ThreadHost(),
+        )
+
+
+def sink_name(url: str) -> str:
+    """Return the default name of the sink at *url*: the URL without its query."""
+    return url.partition("?")[0]
+
+
+def query_of(url: str) -> dict[str, str]:
+    """Return the query of a stream's URL, for settings."""
+    return stream_location(url).query

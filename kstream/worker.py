@@ -1,0 +1,346 @@
+"""Consuming with leases, retries and checkpoints: `Worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Generic, Self, overload
+
+from typing_extensions import TypeVar
+
+from .core.batching import Roll
+from .core.dedup import DedupLimits
+from .engine.assembly import Assembly, Policies
+from .engine.consumers import Consumes, Delivers, Handles, Mode
+from .engine.groups import StartAt, join_group
+from .engine.leasing import Leasing
+from .engine.retrying import Retry, patiently
+from .engine.running import Running
+from .engine.tasks import Tasks, unwrapped
+from .errors import ClosedError, ConfigError, UsageError
+from .hosting import Ground, Wanted, open_ground, query_of, sink_name
+from .ports.codec import Codec
+from .ports.dead_letters import DeadLetters
+from .ports.sink import Sink, TransactionalSink
+from .record import Batch, Record
+from .settings import Settings, load_settings
+from .signals import Observer, WorkerStarted
+
+__all__ = ["Worker"]
+
+T = TypeVar("T", default=bytes)
+H = TypeVar("H", bound=Callable[..., Any])
+RecordHandler = Callable[[Record[T]], Awaitable[None] | None]
+BatchHandler = Callable[[Batch[T]], Awaitable[None] | None]
+
+
+class Worker(Generic[T]):
+    """Reads a stream as one of a group of workers, and hands its records to handlers and sinks.
+
+        worker = Worker("local:shop.db#orders", group="billing", codec=Json(Order))
+
+        @worker.handler(concurrency=16)
+        async def bill(order: Record[Order]) -> None:
+            await charge(order.value)
+
+        if __name__ == "__main__":
+            worker.run()
+
+    Workers of one *group* share the shards; each record is handled by one of them, at least
+    once, in order per key. A handler that returns has settled its record. One that raises is
+    tried again by *retry*; then *on_failure* decides: ``"block"`` stands still before the
+    record, visibly; ``"dead-letter:URL"`` puts it there, and later records of its key pass.
+    Nothing is ever skipped.
+
+    *start* is where a new group begins: ``"earliest"``, ``"latest"``, or an instant. It is
+    resolved once and stored. *dedup* drops records whose ID was seen before in the log of the
+    shard and its parents. *leases* says where the group's rows are kept (default: beside the
+    stream). *settings* overrides single knobs, or all of them.
+
+    Constructing does nothing and checks everything that can be checked without connecting:
+    raises `ConfigError` or `UsageError`.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        *,
+        group: str,
+        codec: Codec[T] | None = None,
+        start: StartAt | datetime = "earliest",
+        dedup: DedupLimits | bool = False,
+        retry: Retry | None = None,
+        on_failure: str | DeadLetters = "block",
+        leases: str | None = None,
+        settings: Settings | dict[str, Any] | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.stream = stream
+        self.group = group
+        self._codec = codec
+        self._start = _instant(start)
+        self._dedup = DedupLimits() if dedup is True else (dedup or None)
+        self._retry = retry or Retry()
+        self._letters = _letters(on_failure)
+        self._leases = leases
+        self._settings = settings
+        self._observers = tuple(observers)
+        self._consumers: dict[str, Handles | tuple[str | Sink | TransactionalSink, Roll]] = {}
+        self._running: Running | None = None
+        self._stop_asked = False
+        self._beside: Tasks | None = None
+        query_of(stream)
+
+    # -- what to do with records ---------------------------------------------------------------
+
+    @overload
+    def handler(self, function: H, /) -> H: ...
+
+    @overload
+    def handler(
+        self, *, concurrency: int = 1, name: str = "handler", inline: bool = False
+    ) -> Callable[[H], H]: ...
+
+    def handler(
+        self,
+        function: Any = None,
+        /,
+        *,
+        concurrency: int = 1,
+        name: str = "handler",
+        inline: bool = False,
+    ) -> Any:
+        """Have *function* called with each record; returns the function as it is.
+
+        Async, or plain: a plain function runs in a worker thread, unless *inline* says that it
+        only computes. Up to *concurrency* records of a shard are handled at a time; two of one
+        key never overlap and keep their order. *name* is what its checkpoint is kept under:
+        renaming the function loses nothing, renaming this begins anew.
+        """
+        if concurrency < 1:
+            raise UsageError(f"concurrency must be at least 1, not {concurrency}")
+        return self._register(function, "record", name, concurrency, inline=inline)
+
+    @overload
+    def batch_handler(self, function: H, /) -> H: ...
+
+    @overload
+    def batch_handler(self, *, name: str = "handler", inline: bool = False) -> Callable[[H], H]: ...
+
+    def batch_handler(
+        self, function: Any = None, /, *, name: str = "handler", inline: bool = False
+    ) -> Any:
+        """Have *function* called with each `Batch`; returns the function as it is.
+
+        Returning settles the whole batch. When it raises, the batch is tried again and then
+        halved until the records that fail are found: all others are settled, each at least once.
+        """
+        return self._register(function, "batch", name, 1, inline=inline)
+
+    def deliver_to(
+        self,
+        sink: str | Sink | TransactionalSink,
+        *,
+        roll: str | Roll = Roll(),  # noqa: B008 - frozen
+        name: str | None = None,
+    ) -> None:
+        """Deliver all records to *sink*: a URL such as ``file:DIR?compression=gzip``, or one of
+        your own. *roll* says when what was collected is delivered ("64MiB,5m"). A sink of your
+        own needs a *name*, under which its checkpoint is kept."""
+        if name is None:
+            if not isinstance(sink, str):
+                raise UsageError("a sink of your own needs a name: deliver_to(sink, name='...')")
+            name = sink_name(sink)
+        self._add(name, (sink, Roll.parse(roll) if isinstance(roll, str) else roll))
+
+    def _register(
+        self, function: Any, mode: Mode, name: str, concurrency: int, *, inline: bool
+    ) -> Any:
+        def register(handler: Any) -> Any:
+            call = getattr(handler, "__call__", handler)  # noqa: B004 - an object may be a handler
+            is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
+            decode = None if self._codec is None else self._codec.decode
+            self._add(name, Handles(name, handler, mode, concurrency, is_async, inline, decode))
+            return handler
+
+        return register if function is None else register(function)
+
+    def _add(
+        self, name: str, consumer: Handles | tuple[str | Sink | TransactionalSink, Roll]
+    ) -> None:
+        if name in self._consumers:
+            raise ConfigError(
+                f"two consumers of this worker are called {name!r}: give one another name, "
+                f"since each keeps its own checkpoint under its name"
+            )
+        self._consumers[name] = consumer
+
+    # -- running -------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run until SIGTERM or SIGINT, then drain, checkpoint and hand the leases over.
+
+        Owns the event loop and the signals. Raises `UsageError` inside a running loop: use
+        ``await worker.serve()`` there.
+        """
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()
+            raise UsageError(
+                "worker.run() owns its event loop, and one is running here already: "
+                "write `await worker.serve()`, or `async with worker:` beside other work"
+            )
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(self._serve_with_signals())
+
+    async def serve(self) -> None:
+        """Run until `stop` or cancellation; either drains and hands the leases over first."""
+        resolved = load_settings(self._settings, query=query_of(self.stream))
+        wanted = Wanted(
+            stream=self.stream,
+            group=self.group,
+            leases=self._leases,
+            letters=self._letters,
+            dedup=self._dedup is not None,
+            sinks={name: c[0] for name, c in self._consumers.items() if isinstance(c, tuple)},
+            observers=self._observers,
+            resolved=resolved,
+        )
+        async with open_ground(wanted) as ground:
+            await self.serve_on(ground)
+
+    def stop(self) -> None:
+        """Ask a running worker to leave: drain, checkpoint, hand over. Returns at once."""
+        self._stop_asked = True
+        if self._running is not None:
+            self._running.stop()
+
+    async def serve_on(self, ground: Ground) -> None:
+        """Run on what is open already: what `serve` does, and what a simulation calls."""
+        running = await self._prepare(ground)
+        self._running = running
+        if self._stop_asked:
+            running.stop()
+        try:
+            async with Tasks() as tasks:
+                work = tasks.create_task(running.run(), name="worker")
+                try:
+                    await asyncio.shield(work)
+                except asyncio.CancelledError:
+                    running.stop()
+                    await asyncio.wait([work])
+                    raise
+        except* Exception as group:  # noqa: BLE001 - one error comes out, not a group
+            await unwrapped(_raise(group))
+        finally:
+            self._running = None
+            self._stop_asked = False
+
+    async def _prepare(self, ground: Ground) -> Running:
+        if not self._consumers:
+            raise UsageError(
+                "this worker has nothing to do: give it a handler (@worker.handler) or a sink "
+                "(worker.deliver_to)"
+            )
+        world = ground.world
+        group, facts = await patiently(
+            lambda: join_group(ground.leases, ground.stream, self.group, self._start, world.clock),
+            chance=world.chance,
+        )
+        world.emit(WorkerStarted(worker=ground.name, group=self.group, stream=facts.name))
+        policies = Policies(
+            retry=self._retry,
+            letters=ground.letters,
+            dedup=self._dedup,
+            seen=ground.seen,
+        )
+        assembly = Assembly(ground.stream, self._specs(ground), policies, world)
+        leasing = Leasing(ground.leases, ground.stream, group, ground.name, world, ground.heart)
+        return Running(leasing, assembly, world, ground.name)
+
+    def _specs(self, ground: Ground) -> list[Consumes]:
+        specs: list[Consumes] = []
+        for name, consumer in self._consumers.items():
+            if isinstance(consumer, Handles):
+                specs.append(consumer)
+            else:
+                specs.append(Delivers(name, ground.sinks[name], consumer[1]))
+        return specs
+
+    async def _serve_with_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        asked = 0
+
+        def ask() -> None:
+            nonlocal asked
+            asked += 1
+            self.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ask)
+        try:
+            await self.serve()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def __aenter__(self) -> Self:
+        """Run beside the block: a web application's lifespan, a notebook."""
+        if self._beside is not None:
+            raise ClosedError("this worker is running already")
+        self._beside = await Tasks().__aenter__()
+        self._beside.create_task(self.serve(), name="kstream worker")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Drain and hand over. An error of the worker comes out here, and ends the block."""
+        beside, self._beside = self._beside, None
+        assert beside is not None
+        self.stop()
+        await unwrapped(beside.__aexit__(kind, error, trace))
+
+
+async def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _instant(start: StartAt | datetime) -> StartAt:
+    if isinstance(start, datetime):
+        if start.tzinfo is None:
+            raise ConfigError("start needs a time zone: datetime(..., tzinfo=UTC)")
+        return int(start.timestamp() * 1000)
+    if isinstance(start, str) and start not in ("earliest", "latest"):
+        raise ConfigError(f"start={start!r}: write 'earliest', 'latest' or an aware datetime")
+    return start
+
+
+def _letters(on_failure: str | DeadLetters) -> str | DeadLetters | None:
+    if not isinstance(on_failure, str):
+        return on_failure
+    if on_failure == "block":
+        return None
+    scheme, _, url = on_failure.partition(":")
+    if scheme != "dead-letter" or not url:
+        raise ConfigError(
+            f"on_failure={on_failure!r}: write 'block' or 'dead-letter:URL', "
+            f"as in 'dead-letter:file:./dead'"
+        )
+    return url
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's loop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
