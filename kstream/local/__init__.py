@@ -1,8 +1,4 @@
-"""The local stream: an embedded, durable stream for the processes of one machine."""
+"""Streams of one machine: embedded and durable (`stream`), or in memory (`memory`).
 
-from __future__ import annotations
-
-from .catalog import create_stream, delete_stream, list_streams
-from .stream import LocalStream
-
-__all__ = ["LocalStream", "create_stream", "delete_stream", "list_streams"]
+Nothing is imported here: who uses the one need not load the other.
+"""

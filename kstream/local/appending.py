@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from ..clock import Clock
 from ..record import Entry, Failure, Outcome, Receipt
 from ..shard import ShardId
 from ..sqlite import Database
 from .life import Binding
-from .routing import Ring, load_ring
+from .routing import Ring, load_ring, size_of
 from .schema import encode_records
 
 __all__ = ["Appender", "Request"]
@@ -30,7 +30,8 @@ _CHUNK: Final = 256 << 10
 _OVERHEAD: Final = 64
 """Bytes a record counts beside its data when appends are cut."""
 
-_Row = tuple[int, int, str | None, bytes] | tuple[int, int, str | None, bytes, object, object]
+_Row = tuple[Any, ...]
+"""A record in the order of `LocalRecord`'s fields."""
 
 
 class Request:
@@ -47,7 +48,7 @@ class Request:
 class _Lane:
     """One shard's share of a transaction."""
 
-    __slots__ = ("arrived", "name", "row", "rows", "sequence")
+    __slots__ = ("arrived", "name", "row", "rows", "sequence", "sizes")
 
     def __init__(self, row: int, name: ShardId, sequence: int, arrived: int) -> None:
         self.row = row
@@ -55,6 +56,7 @@ class _Lane:
         self.sequence = sequence
         self.arrived = arrived
         self.rows: list[_Row] = []
+        self.sizes: list[int] = []
 
 
 class Appender:
@@ -138,18 +140,22 @@ def _fill(
             continue
         lane = lanes[place]
         sequence = lane.sequence = lane.sequence + 1
-        if entry.id is None and entry.headers is None:
-            lane.rows.append((sequence, lane.arrived, entry.key, entry.data))
+        key, data, record_id, headers = entry.key, entry.data, entry.id, entry.headers
+        if record_id is None and headers is None and not entry.replay:
+            lane.rows.append((sequence, lane.arrived, key, data))
+        elif not entry.replay:
+            lane.rows.append((sequence, lane.arrived, key, data, record_id, headers))
         else:
             lane.rows.append(
-                (sequence, lane.arrived, entry.key, entry.data, entry.id, entry.headers)
+                (sequence, lane.arrived, key, data, record_id, headers, 0, "", entry.replay)
             )
-        outcomes.append(Receipt(lane.name, sequence))
+        lane.sizes.append(size_of(entry))
+        outcomes.append(Receipt(lane.name, sequence, ordered=key is not None))
     return outcomes
 
 
 def _store(database: Database, lane: _Lane) -> None:
-    for rows, size in _chunks(lane.rows):
+    for rows, size in _chunks(lane):
         database.step(
             "INSERT INTO append (shard, first, last, arrived, bytes, records)"
             " VALUES (?, ?, ?, ?, ?, ?)",
@@ -161,15 +167,16 @@ def _store(database: Database, lane: _Lane) -> None:
     )
 
 
-def _chunks(rows: list[_Row]) -> Iterator[tuple[list[_Row], int]]:
-    """Yield *rows* in runs of about `_CHUNK` bytes, each with the bytes of its data."""
-    size = sum([len(row[3]) for row in rows])
+def _chunks(lane: _Lane) -> Iterator[tuple[list[_Row], int]]:
+    """Yield the lane's rows in runs of about `_CHUNK` bytes, each with its bytes."""
+    rows, sizes = lane.rows, lane.sizes
+    size = sum(sizes)
     if size + _OVERHEAD * len(rows) <= _CHUNK:
         yield rows, size
         return
     begin = size = 0
-    for end, row in enumerate(rows, 1):
-        size += len(row[3])
+    for end in range(1, len(rows) + 1):
+        size += sizes[end - 1]
         if size + _OVERHEAD * (end - begin) >= _CHUNK or end == len(rows):
             yield rows[begin:end], size
             begin, size = end, 0

@@ -11,12 +11,17 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from ..clock import Clock
+from ..errors import ClosedError
 from ..sqlite import Database, Session
 
 __all__ = ["Bell", "Watch"]
 
 _EVERY: Final = 1.0
 """Seconds between two looks."""
+
+
+_FRESH: Final = 0.01
+"""Seconds for which a look serves further readers that ask for one."""
 
 
 class Bell:
@@ -67,7 +72,10 @@ class Watch:
         self._version = -1
         self._closed = False
         self.looked = 0
-        """When it last began a look that found everything as the readers know it (ms)."""
+        """When the last look began (ms): it rang for all that was committed before."""
+        self._looked_at = -_FRESH
+        self._asking: list[asyncio.Future[None]] = []
+        self._looking = False
 
     def attach(self, bell: Bell) -> None:
         """Ring *bell* from now on."""
@@ -76,7 +84,7 @@ class Watch:
             first()
         self._bells.setdefault(bell.shard, {})[bell] = None
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_EVERY, self._look)
+            self._timer = asyncio.get_running_loop().call_later(_EVERY, self._rounds)
 
     def detach(self, bell: Bell) -> None:
         """Ring *bell* no more. Repeating it does no harm."""
@@ -91,19 +99,43 @@ class Watch:
             for bell in self._bells.get(shard, ()):
                 bell.ring()
 
+    async def look(self) -> None:
+        """Return after a look that is at most 10 ms old."""
+        if self._closed or self._clock.monotonic() - self._looked_at < _FRESH:
+            return
+        asking = asyncio.get_running_loop().create_future()
+        self._asking.append(asking)
+        self._begin()
+        await asking
+
     def close(self) -> None:
         """Stop looking, and wake whoever waits."""
         self._closed = True
+        for one in self._asking:
+            if not one.done():
+                one.set_result(None)
         if self._timer is not None:
             self._timer.cancel()
         self.ring(())
 
-    def _look(self) -> None:
+    def _rounds(self) -> None:
+        """Look, and come back in a second, while there are readers."""
         self._timer = None
-        if self._closed or not self._bells:
+        if self._bells and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(_EVERY, self._rounds)
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._looking:
             return
-        began = self._clock.now()
-        self._session.post(self._changes(list(self._bells)), lambda seen: self._seen(seen, began))
+        self._looking = True
+        began, steady = self._clock.now(), self._clock.monotonic()
+        try:
+            self._session.post(
+                self._changes(list(self._bells)), lambda seen: self._seen(seen, began, steady)
+            )
+        except ClosedError:
+            self._seen(None, began, steady)
 
     def _changes(
         self, shards: list[int]
@@ -121,16 +153,19 @@ class Watch:
 
         return changes
 
-    def _seen(self, seen: dict[int, tuple[int, bool]] | BaseException | None, began: int) -> None:
-        if self._closed:
-            return
+    def _seen(
+        self, seen: dict[int, tuple[int, bool]] | BaseException | None, began: int, steady: float
+    ) -> None:
+        self._looking = False
         if isinstance(seen, BaseException):
             self.ring(())  # a reader's own fetch meets the error and raises it
         else:
-            if seen is not None:
-                for shard, bells in self._bells.items():
-                    for bell in bells:
-                        if bell.heard != seen.get(shard):
-                            bell.ring()
-            self.looked = began
-        self._timer = asyncio.get_running_loop().call_later(_EVERY, self._look)
+            for shard, bells in self._bells.items() if seen is not None else ():
+                for bell in bells:
+                    if bell.heard != (seen or {}).get(shard):
+                        bell.ring()
+            self.looked, self._looked_at = began, steady
+        asking, self._asking = self._asking, []
+        for one in asking:
+            if not one.done():
+                one.set_result(None)

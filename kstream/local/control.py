@@ -21,7 +21,7 @@ def split(
     """Close *shard* and open two children. See `Control.split`."""
     with database.writing():
         life = binding.life(database)
-        keys = _open_range(database, life, shard_number(shard))
+        keys = _open_range(database, life, shard)
         halves = keys.split(keys.middle if at is None else at)
         return _replace(database, life, clock.now(), [shard_number(shard)], halves)
 
@@ -32,9 +32,9 @@ def merge(
     """Close two neighbours and open one child. See `Control.merge`."""
     with database.writing():
         life = binding.life(database)
+        keys = _open_range(database, life, one).joined(_open_range(database, life, other))
         parents = [shard_number(one), shard_number(other)]
-        low, high = (_open_range(database, life, number) for number in parents)
-        return _replace(database, life, clock.now(), parents, [low.joined(high)])
+        return _replace(database, life, clock.now(), parents, [keys])
 
 
 def reshard(database: Database, binding: Binding, clock: Clock, count: int) -> tuple[ShardId, ...]:
@@ -96,16 +96,17 @@ def _replace(
     return open_shards(database, life.id, now, ranges, parents)
 
 
-def _open_range(database: Database, life: Life, number: int) -> HashRange:
+def _open_range(database: Database, life: Life, shard: ShardId) -> HashRange:
     """Return the hash range of an open shard. Raises `NotFound`, or `UsageError` if closed."""
     row = database.execute(
-        "SELECT low, high, closed FROM shard WHERE stream = ? AND number = ?", (life.id, number)
+        "SELECT low, high, closed FROM shard WHERE stream = ? AND number = ? AND forgotten = 0",
+        (life.id, shard_number(shard)),
     ).fetchone()
     if row is None:
-        raise NotFound(f"the stream has no {shard_id(number)}")
+        raise NotFound(f"the stream has no shard {shard}")
     low, high, closed = row
     if closed:
-        raise UsageError(f"{shard_id(number)} is closed already: only open shards split or merge")
+        raise UsageError(f"{shard} is closed already: split or merge its open descendants")
     return hash_range(low, high)
 
 

@@ -48,13 +48,13 @@ class Binding:
             )
         return Life(*row)
 
-    def shard(self, database: Database, shard: ShardId) -> int:
-        """Return the row id of *shard*. Raises `NotFound`."""
-        life = self.life(database)
+    def shard(self, database: Database, shard: ShardId) -> int | None:
+        """Return the row id of *shard*, ``None`` if the stream has none of that name.
+
+        Raises `NotFound` if the stream is gone.
+        """
         row = database.execute(
             "SELECT id FROM shard WHERE stream = ? AND number = ?",
-            (life.id, shard_number(shard)),
+            (self.life(database).id, shard_number(shard)),
         ).fetchone()
-        if row is None:
-            raise NotFound(f"{self._where} has no shard {shard}")
-        return int(row[0])
+        return int(row[0]) if row is not None else None

@@ -10,6 +10,7 @@ from ..position import At, Earliest, From, Start
 from ..record import Record
 from ..shard import ShardId
 from ..sqlite import Database
+from .routing import size_of
 from .schema import decode_records, shard_id
 
 __all__ = ["Page", "Tip", "Trimmed", "next_page", "place_of"]
@@ -24,7 +25,7 @@ class Page(Struct):
 
 
 class Tip(Struct, frozen=True):
-    """The end of a shard as it stood: its last record, and its children once it is closed."""
+    """The end of a shard as it stood: its last record, and its children if that was asked."""
 
     last: int
     arrived: int
@@ -33,13 +34,15 @@ class Tip(Struct, frozen=True):
 
 
 class Trimmed(Struct, frozen=True):
-    """Records through ``through`` are gone, and the reader had not read them."""
+    """Records through ``through`` are gone, and the reader had not read them. ``forgotten``: the
+    shard is not even listed any more."""
 
     through: int
+    forgotten: bool
 
 
 _SHARD: Final = (
-    "SELECT stream, number, last, arrived, closed, trimmed"
+    "SELECT stream, number, last, arrived, closed, trimmed, forgotten"
     " FROM shard JOIN stream ON stream.id = shard.stream WHERE shard.id = ?"
 )
 _MOST_RECORDS: Final = 10_000
@@ -49,16 +52,16 @@ _PAGE: Final = "SELECT first, bytes, records FROM append WHERE shard = ? AND las
 
 
 def next_page(database: Database, shard: int, after: int, most: int) -> Page | Tip | Trimmed | None:
-    """Return the records beyond sequence number *after*: at least one, and no more appends
-    than *most* bytes need; or what there is instead. ``None``: the shard or stream is gone."""
+    """Return the records beyond sequence number *after*: at most *most* bytes, at least one
+    record; or what there is instead. ``None``: the shard or the stream is gone."""
     while True:
         # The shard before its records: what it says is then no newer than what is found.
         row = database.execute(_SHARD, (shard,)).fetchone()
         if row is None:
             return None
-        stream, number, last, arrived, closed, trimmed = row
+        stream, number, last, arrived, closed, trimmed, forgotten = row
         if trimmed > max(after, 0):
-            return Trimmed(trimmed)
+            return Trimmed(trimmed, forgotten > 0)
         if last <= after or last == 0:
             children = _children(database, stream, number) if closed else ()
             return Tip(last, arrived, closed > 0, children)
@@ -69,21 +72,34 @@ def next_page(database: Database, shard: int, after: int, most: int) -> Page | T
 
 
 def _records(database: Database, shard: int, after: int, most: int) -> tuple[list[Record], int]:
+    """Return whole appends, as many as fit: one is cut only where not even one fits. The rest of
+    it is decoded again by the next call, and held by nobody meanwhile."""
     records: list[Record] = []
     total = 0
     for first, size, blob in database.execute(_PAGE, (shard, after)):
+        if records and total + size > most:
+            break
         found = decode_records(blob)
         if first <= after:  # the position lies within this append
-            found = found[after - first + 1 :]
-            total += sum([len(record.data) for record in found])
-        else:
-            total += size
-        if records:
-            records += found
-        else:
-            records = found
-        if total >= most or len(records) >= _MOST_RECORDS:
+            del found[: after - first + 1]
+            size = sum([size_of(record) for record in found])  # noqa: PLW2901  of what is left
+        if not records and size > most:
+            return _fitting(found, most)
+        records += found
+        total += size
+        if len(records) >= _MOST_RECORDS:
             break
+    return records, total
+
+
+def _fitting(records: list[Record], most: int) -> tuple[list[Record], int]:
+    """Return the first of *records* that have at most *most* bytes (at least one)."""
+    total = 0
+    for count, record in enumerate(records):
+        size = size_of(record)
+        if count and total + size > most:
+            return records[:count], total
+        total += size
     return records, total
 
 
@@ -96,20 +112,15 @@ def _children(database: Database, stream: int, number: int) -> tuple[ShardId, ..
     return tuple(shard_id(child) for (child,) in rows)
 
 
-def place_of(database: Database, shard: int, start: Start) -> tuple[int, int]:
-    """Return the sequence number that *start* reads beyond, twice: as the batch's span says
-    it (-1: before all), and as records are sought (behind what was trimmed)."""
+def place_of(database: Database, shard: int, start: Start) -> int:
+    """Return the sequence number that *start* reads beyond."""
     match start:
         case From(position):
-            return position.sequence, position.sequence
+            return position.sequence
         case Earliest():
-            trimmed = _trimmed(database, shard)
-            # The span still begins before all: then it is the same for every reader that
-            # starts here, whatever retention removed meanwhile (sinks name objects by it).
-            return -1, trimmed
+            return _trimmed(database, shard)
         case At(instant):
-            before = _before_instant(database, shard, instant)
-            return (before or -1), before
+            return _before_instant(database, shard, instant)
 
 
 def _trimmed(database: Database, shard: int) -> int:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from ..clock import Clock
 from ..errors import ClosedError, DataLoss
-from ..position import From, Position, Start
+from ..position import BEFORE_ALL, At, From, Position, Start
 from ..record import Batch, Record, ShardEnded
 from ..shard import ShardId
 from ..sqlite import Database, Session
 from .bells import Bell, Watch
 from .life import Binding
 from .pages import Page, Tip, Trimmed, next_page, place_of
+from .routing import size_of
 
 __all__ = ["LocalReader"]
-
-_MARGIN: Final = 1000
-"""Milliseconds that ``read_until`` stays behind the clock: a write that was stamped with its
-arrival may still be on its way to the disk, and is seen only after that."""
 
 
 class LocalReader:
@@ -41,12 +36,14 @@ class LocalReader:
         self._watch = watch
         self._clock = clock
         self._bell: Bell | None = None
-        self._after = Position(-1)
-        """What the next batch's span begins with."""
-        self._sought = -1
-        """The sequence number beyond which records are sought: behind what was trimmed."""
-        self._rest: list[Record] = []
-        self._rest_bytes = 0
+        self._after = start.position if isinstance(start, From) else BEFORE_ALL
+        """What the next span begins with. Before all, also when the oldest records are trimmed:
+        so it is the same for every reader that starts here (sinks name objects by it)."""
+        self._sought = 0
+        """The sequence number beyond which records are sought."""
+        self._instant = start.instant if isinstance(start, At) else 0
+        """Records that arrived before it are passed over."""
+        self._lost = False
         self._tip: Tip | None = None
         self._read_until = 0
         self._closed = False
@@ -54,126 +51,108 @@ class LocalReader:
     async def fetch(self, most: int, wait: float) -> Batch | ShardEnded:
         """Return what comes next, as `ShardReader.fetch` promises."""
         bell = self._bell or await self._open()
+        if bell is None:
+            return ShardEnded(lost=True)
         left = wait
-        while not self._rest:
+        while True:
             if bell.rung:
-                bell.rung = False
-                ended = await self._query(bell, most)
-                if ended is not None:
-                    return ended
-                continue
-            if left <= 0 or not await bell.wait(left):
-                return self._idle()
-            left = 0.0  # rung without a record for us: one more look, then say so
+                answer = await self._query(bell, most)
+                if answer is not None:
+                    return answer
+            elif left > 0:
+                await bell.wait(left)
+                left = 0.0
+            else:
+                await self._watch.look()  # one for all readers whose wait ends now
+                if not bell.rung:
+                    self._read_until = max(self._read_until, self._watch.looked)
+                    return self._batch([], 0)
             if self._closed:
                 raise ClosedError("the reader is closed")
-        return self._batch(most)
 
     async def aclose(self) -> None:
         """Give the bell back. Closing twice does no harm."""
         self._closed = True
-        self._rest = []
         if self._bell is not None:
             self._watch.detach(self._bell)
             self._bell.ring()
 
-    async def _open(self) -> Bell:
+    async def _open(self) -> Bell | None:
         if self._closed:
             raise ClosedError("the reader is closed")
 
-        def find(database: Database) -> tuple[int, int, int]:
+        def find(database: Database) -> tuple[int, int] | None:
             shard = self._binding.shard(database, self._shard)
-            return (shard, *place_of(database, shard, self._start))
+            return None if shard is None else (shard, place_of(database, shard, self._start))
 
-        shard, after, self._sought = await self._session.run(find)
-        self._after = Position(after)
+        found = await self._session.run(find)
+        if found is None:
+            return None
+        shard, self._sought = found
         self._bell = Bell(shard)
         self._watch.attach(self._bell)
         return self._bell
 
-    async def _query(self, bell: Bell, most: int) -> ShardEnded | None:
-        """Take the next page into ``_rest``; return the end, if it is reached."""
+    async def _query(self, bell: Bell, most: int) -> Batch | ShardEnded | None:
+        """Ask for the next page; ``None`` if the reader is at the tip, or there was nothing in
+        it for this reader."""
         now = self._clock.now()
+        bell.rung = False
         try:
             answer = await self._session.run(next_page, bell.shard, self._sought, most)
         except BaseException:
             bell.rung = True  # nothing was learnt: the next fetch asks again
             raise
+        # At the tip of an open shard nothing needs to be asked until it rings.
+        bell.rung = bell.rung or not isinstance(answer, Tip) or answer.closed
         match answer:
             case Page(records, size, tip):
-                for record in records:
-                    record.shard = self._shard
-                self._rest, self._rest_bytes, self._tip = records, size, tip
-                bell.heard, bell.rung = (tip.last, tip.closed), True
-            case Tip(last, arrived, closed, children):
+                self._tip = tip
+                bell.heard = (tip.last, tip.closed)
+                return self._taken(records, size, tip, now)
+            case Tip(last, _, closed, children):
                 self._tip = answer
-                bell.heard, bell.rung = (last, closed), closed
+                bell.heard = (last, closed)
                 if closed:
-                    return ShardEnded(children)
-                self._advance(max(now - _MARGIN, arrived - 1))
-            case Trimmed(through):
-                bell.rung = True
-                self._lose(through)
+                    return ShardEnded(children, lost=self._lost)
+                self._read_until = max(self._read_until, now)
+                return None
+            case Trimmed(through, forgotten):
+                self._lose(through, forgotten=forgotten)
+                return None
             case None:
-                bell.rung = True
-                return await self._vanished()
-        return None
+                await self._session.run(self._binding.life)  # raises NotFound
+                return ShardEnded(lost=True)
 
-    def _lose(self, through: int) -> None:
+    def _taken(self, records: list[Record], size: int, tip: Tip, now: int) -> Batch | None:
+        self._sought, newest = records[-1].sequence, records[-1].arrived
+        if self._instant:
+            # Only where the instant was in the future when its place was sought.
+            records = [record for record in records if record.arrived >= self._instant]
+            if not records:
+                return None
+            self._instant = 0
+            size = sum([size_of(record) for record in records])
+        for record in records:
+            record.shard = self._shard
+        at_tip = self._sought == tip.last
+        self._read_until = max(self._read_until, now if at_tip else newest)
+        return self._batch(records, size, lag=0 if at_tip else tip.arrived - newest)
+
+    def _lose(self, through: int, *, forgotten: bool) -> None:
         """Go on behind what retention removed. Raise `DataLoss` if that was ours to read."""
         begun = self._tip is not None or isinstance(self._start, From)
-        lost, self._sought = self._after, through
+        self._sought, lost = through, self._after
         if begun:
-            self._after = Position(through)
-            raise DataLoss(self._shard, str(lost) if lost.sequence > 0 else None, str(through + 1))
+            self._after, self._lost = Position(through), forgotten
+            raise DataLoss(
+                self._shard,
+                None if lost == BEFORE_ALL else str(lost),
+                None if forgotten else str(through + 1),
+            )
 
-    async def _vanished(self) -> ShardEnded:
-        """The shard's row is gone. Raise `NotFound` if the stream is, else say what was lost."""
-        await self._session.run(self._binding.life)
-        tip = self._tip
-        if tip is not None and tip.closed and self._sought >= tip.last:
-            return ShardEnded(tip.children)
-        return ShardEnded(lost=True)
-
-    def _batch(self, most: int) -> Batch:
-        """Return the next records of ``_rest``: about *most* bytes, at least one record."""
-        records, size, tip = self._rest, self._rest_bytes, self._tip
-        assert tip is not None
-        if size > most:
-            count, size = _fitting(records, most)
-            records, self._rest = records[:count], records[count:]
-            self._rest_bytes -= size
-        else:
-            self._rest = []
-        after, self._sought = self._after, records[-1].sequence
-        self._after = Position(self._sought)
-        arrived = records[-1].arrived
-        # A later record may have arrived in the same millisecond.
-        self._advance(arrived - 1)
-        return Batch(
-            shard=self._shard,
-            records=records,
-            after=after,
-            last=self._after,
-            bytes=size,
-            lag=max(0, tip.arrived - arrived) if tip.last > self._sought else 0,
-            read_until=self._read_until,
-        )
-
-    def _idle(self) -> Batch:
-        self._advance(self._watch.looked - _MARGIN)
-        return Batch(self._shard, [], self._after, self._after, read_until=self._read_until)
-
-    def _advance(self, instant: int) -> None:
-        self._read_until = max(self._read_until, instant)
-
-
-def _fitting(records: list[Record], most: int) -> tuple[int, int]:
-    """Return how many of *records* have at most *most* bytes (at least one), and their bytes."""
-    total = 0
-    for count, record in enumerate(records):
-        size = len(record.data)
-        if count and total + size > most:
-            return count, total
-        total += size
-    return len(records), total
+    def _batch(self, records: list[Record], size: int, *, lag: int = 0) -> Batch:
+        after = self._after
+        if records:
+            self._after = Position(self._sought)
+        return Batch(self._shard, records, after, self._after, size, lag, self._read_until)

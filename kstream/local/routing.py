@@ -8,15 +8,30 @@ from hashlib import md5
 from typing import Final
 
 from ..keyspace import KEYSPACE_END
-from ..record import Entry
+from ..record import Entry, Record
 from ..shard import ShardId
 from ..sqlite import Database
 from .schema import shard_id
 
-__all__ = ["MOST_DATA", "Ring", "load_ring"]
+__all__ = ["LARGEST", "Ring", "load_ring", "size_of"]
 
-MOST_DATA: Final = 10 << 20
-"""Bytes of data that one record may have, as Kinesis has it."""
+LARGEST: Final = 10 << 20
+"""Bytes that one record may have: data, key, ID and headers together."""
+
+_LITTLE: Final = LARGEST - (1 << 20)
+"""Data up to this size, with a short key and ID, is surely small enough."""
+
+
+def size_of(entry: Entry | Record) -> int:
+    """Return the bytes that *entry* counts: data, key, ID and headers."""
+    size = len(entry.data)
+    if entry.key is not None:
+        size += len(entry.key) if entry.key.isascii() else len(entry.key.encode())
+    if entry.id is not None:
+        size += len(entry.id) if entry.id.isascii() else len(entry.id.encode())
+    if entry.headers:
+        size += sum(len(name.encode()) + len(value) for name, value in entry.headers.items())
+    return size
 
 
 class Ring:
@@ -40,11 +55,15 @@ class Ring:
             if (
                 key.__class__ is str
                 and entry.data.__class__ is bytes
-                and len(entry.data) <= MOST_DATA
+                and len(entry.data) <= _LITTLE
+                and len(key) < 1024
                 and entry.hash_key is None
                 and entry.headers is None
                 and key.isascii()
-                and (entry.id is None or (entry.id.__class__ is str and entry.id.isascii()))
+                and (
+                    entry.id is None
+                    or (entry.id.__class__ is str and entry.id.isascii() and len(entry.id) < 1024)
+                )
             ):
                 if single:
                     found.append(0)
@@ -71,8 +90,6 @@ def _refusal(entry: Entry) -> str | None:
     """Return why *entry* cannot be stored. What is stored must decode again, for ever."""
     if not isinstance(entry.data, bytes):
         return f"data must be bytes, not {type(entry.data).__name__}"
-    if len(entry.data) > MOST_DATA:
-        return f"data of {len(entry.data)} bytes: a record has at most {MOST_DATA}"
     if entry.hash_key is not None and not 0 <= entry.hash_key < KEYSPACE_END:
         return "hash_key must lie on the ring: 0 to 2**128 - 1"
     headers = entry.headers if entry.headers is not None else {}
@@ -92,6 +109,8 @@ def _refusal(entry: Entry) -> str | None:
                 text.encode()
             except UnicodeEncodeError:
                 return f"{what} {text!r} is not Unicode text"
+    if (size := size_of(entry)) > LARGEST:
+        return f"{size} bytes are more than the {LARGEST} of a record"
     return None
 
 

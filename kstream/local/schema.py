@@ -9,6 +9,8 @@ records that decodes in one call (`LocalRecord`). That is where the speed comes 
 - ``shard.low`` and ``high`` are the ends of the hash range, both inclusive, 16 bytes big-endian.
 - ``shard.last`` is the last sequence number given out (0: none), ``arrived`` its arrival;
   ``trimmed`` the last one that retention removed.
+- ``shard.forgotten``: retention took the closed shard out of the listing. The row stays for
+  readers that come late: they must hear what they lost, and of the children.
 - ``append.records`` stands last: its size does not slow the reading of the other columns.
 """
 
@@ -19,7 +21,6 @@ from typing import Final, cast
 
 import msgspec
 
-from ..errors import NotFound
 from ..keyspace import HashRange
 from ..record import Record
 from ..shard import Shard, ShardId
@@ -60,6 +61,7 @@ SCHEMA: Final = (
         last INTEGER NOT NULL DEFAULT 0,
         arrived INTEGER NOT NULL DEFAULT 0,
         trimmed INTEGER NOT NULL DEFAULT 0,
+        forgotten INTEGER NOT NULL DEFAULT 0,
         UNIQUE (stream, number)
     ) STRICT""",
     """CREATE TABLE IF NOT EXISTS append (
@@ -76,8 +78,8 @@ SCHEMA: Final = (
 
 
 class LocalRecord(Record, array_like=True):
-    """A record as it is stored: ``[sequence, arrived, key, data, id, headers]``, the tail
-    omitted where it is empty."""
+    """A record as it is stored: ``[sequence, arrived, key, data, id, headers, sub, shard,
+    replay]``, the tail omitted where it says nothing. ``sub`` is 0 and ``shard`` empty."""
 
 
 encode_records: Final = msgspec.msgpack.Encoder().encode
@@ -92,11 +94,9 @@ def shard_id(number: int) -> ShardId:
 
 
 def shard_number(shard: ShardId) -> int:
-    """Return the number in a shard's name. Raises `NotFound` if it is not one of ours."""
-    prefix, _, digits = shard.partition("-")
-    if prefix != "shard" or len(digits) != 12 or not digits.isdecimal():
-        raise NotFound(f"{shard!r} is not a shard of a local stream")
-    return int(digits)
+    """Return the number in a shard's name; -1, which no shard has, if it is not one of ours."""
+    digits = shard.removeprefix("shard-")
+    return int(digits) if len(digits) == 12 and digits.isdecimal() else -1
 
 
 def ring_bytes(keys: HashRange) -> tuple[bytes, bytes]:

@@ -8,7 +8,7 @@ from typing import Concatenate, ParamSpec
 from ..clock import Clock, unique_id
 from ..core.lineage import Lineage
 from ..ports.stream import StreamFacts
-from ..position import BEFORE_ALL, GroupStart, Position, Start
+from ..position import GroupStart, Position, Start
 from ..record import Entry, Outcome
 from ..shard import ShardId
 from ..sqlite import (
@@ -25,6 +25,7 @@ from .bells import Watch
 from .life import Binding
 from .push import Announcer, Listener
 from .reader import LocalReader
+from .routing import LARGEST
 from .schema import SCHEMA, listed_shard, shard_id
 from .writer import Writer
 
@@ -88,7 +89,7 @@ class LocalStream:
     async def facts(self) -> StreamFacts:
         """Return name, epoch and retention. Raises `NotFound`."""
         life = await self._reads.run(self._binding.life)
-        return StreamFacts(self._binding.name, life.epoch, life.retention)
+        return StreamFacts(self._binding.name, life.epoch, life.retention, largest=LARGEST)
 
     async def shards(self) -> Lineage:
         """Return every shard that retention has not removed."""
@@ -97,7 +98,7 @@ class LocalStream:
             with database.reading():
                 rows = database.execute(
                     "SELECT number, low, high, parent, other_parent, opened, closed FROM shard"
-                    " WHERE stream = ? ORDER BY number",
+                    " WHERE stream = ? AND forgotten = 0 ORDER BY number",
                     (self._binding.life(database).id,),
                 ).fetchall()
             return Lineage([listed_shard(row) for row in rows])
@@ -110,15 +111,11 @@ class LocalStream:
         def last(database: Database) -> GroupStart:
             with database.reading():
                 rows = database.execute(
-                    "SELECT number, last FROM shard WHERE stream = ? ORDER BY number",
+                    "SELECT number, last FROM shard WHERE stream = ? AND forgotten = 0"
+                    " ORDER BY number",
                     (self._binding.life(database).id,),
                 ).fetchall()
-            return GroupStart(
-                positions={
-                    shard_id(number): Position(last) if last else BEFORE_ALL
-                    for number, last in rows
-                }
-            )
+            return GroupStart(positions={shard_id(number): Position(last) for number, last in rows})
 
         return await self._reads.run(last)
 

@@ -63,9 +63,10 @@ def _remove(database: Database, stream: int, oldest: int) -> int:
 
 
 def _forget(database: Database, stream: int, oldest: int) -> None:
-    """Drop the closed shards that have no record left and closed longer ago than retention."""
+    """Unlist the closed shards that have no record left and closed longer ago than retention."""
     database.step(
-        "DELETE FROM shard WHERE stream = ? AND closed > 0 AND closed < ? AND trimmed = last",
+        "UPDATE shard SET forgotten = 1 WHERE stream = ? AND closed > 0 AND closed < ?"
+        " AND trimmed = last AND forgotten = 0",
         (stream, oldest),
     )
 
