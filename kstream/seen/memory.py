@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 
 from typing_extensions import override
 
 from ..errors import CorruptStore
 from ..ports.seen import SeenStore
+from .reference import run_reference
 
-__all__ = ["MemorySeen", "run_reference"]
-
-
-def run_reference(name: str, run: bytes) -> str:
-    """Return the reference of *run*: its name and the digest of its content.
-
-    The same run gets the same reference, so an append whose answer was lost can be repeated.
-    """
-    return f"{name}/{blake2b(run, digest_size=16).hexdigest()}"
+__all__ = ["MemorySeen"]
 
 
 class MemorySeen(SeenStore):
@@ -47,9 +39,9 @@ class MemorySeen(SeenStore):
 
     async def drop_all(self, prefix: str) -> None:
         """Forget every run whose reference begins with *prefix*: a group that is deleted."""
-        await self.drop(self.references(prefix))
+        await self.drop(await self.references(prefix))
 
-    def references(self, prefix: str = "") -> list[str]:
+    async def references(self, prefix: str = "") -> list[str]:
         """Return the references that begin with *prefix*, sorted."""
         return sorted(ref for ref in self._runs if ref.startswith(prefix))
 

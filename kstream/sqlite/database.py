@@ -178,14 +178,16 @@ def open_database(
 
 def _check(database: Database) -> None:
     """Refuse a file that is not ours or is newer, before anything is changed in it."""
-    (application,) = database.execute("PRAGMA application_id").fetchone()
-    (version,) = database.execute("PRAGMA user_version").fetchone()
+    with database.reading():  # one snapshot: another process may be making the file right now
+        (application,) = database.execute("PRAGMA application_id").fetchone()
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        tables = database.execute("SELECT 1 FROM sqlite_schema").fetchone()
     if application == _APPLICATION:
         if version > FORMAT:
             raise UnknownFormat(
                 f"{database.path} has format {version}; this kstream reads up to {FORMAT}: upgrade it"
             )
-    elif application or version or database.execute("SELECT 1 FROM sqlite_schema").fetchone():
+    elif application or version or tables:
         raise CorruptStore(f"{database.path} is a database of another program")
 
 
