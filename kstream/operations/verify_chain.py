@@ -88,7 +88,7 @@ class Inventory:
                 self.links.append((name.after, full))
 
 
-class Broken(Exception):  # noqa: N818 (it never leaves this module)
+class Broken(Exception):
     """One object is not what it says."""
 
 

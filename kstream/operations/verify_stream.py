@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from ..errors import DataLoss
 from ..ports.stream import ShardReader, Stream
-from ..position import BEFORE_ALL, Earliest, From, Position
+from ..position import BEFORE_ALL, From, Position
 from ..record import Record, ShardEnded
 from ..shard import ShardId
 from ..sinks.facts import Facts
@@ -45,8 +45,8 @@ class StreamCursor:
         """Return the records beyond *after* through *last*, or ``None`` if the stream has them
         no more. Spans are asked for in order."""
         if self._reader is None:
-            start = Earliest() if after == BEFORE_ALL else From(after)
-            self._reader = self._stream.read(self._shard, start)
+            # Not `Earliest`, also for the first: what was trimmed has to be said.
+            self._reader = self._stream.read(self._shard, From(after))
             self._from = self._through = after
             # A shard that was trimmed begins behind what we asked for.
             await self._fetch(self._reader, first=True)
@@ -101,14 +101,16 @@ def compare(
     alive = [record for record in records if str(record.position) not in letters]
     if len(records) - len(alive) != len(letters):
         return "it lists dead letters at positions where the stream has no record"
-    total: Counter[bytes] = Counter()
+    if not objects:
+        return ""
+    form = objects[0].format
+    expected = [form.line(record, shard) for record in alive]
+    total: Counter[bytes | None] = Counter()
     for each in objects:
-        expected = (each.format.line(record, shard) for record in alive)
-        if not all(line in expected for line in each.lines):
+        rest = iter(expected)
+        if not all(line in rest for line in each.lines):  # `in` goes on where it stopped
             return "it holds lines that are not the stream's, or not in its order"
         total.update(each.lines)
-    if len(objects) > 1:
-        form = objects[0].format
-        if total - Counter(form.line(record, shard) for record in alive):
-            return "a record stands in two of its parts"
+    if total - Counter(expected):
+        return "a record stands in two of its parts"
     return ""

@@ -26,7 +26,7 @@ from ..lease import Mark
 from ..ports.caller import Caller
 from ..ports.objects import ObjectStore
 from ..ports.sink import Committed, Counts, Fence, Guarantee, Prepared, Resume, Span
-from ..position import Position
+from ..position import BEFORE_ALL, Position
 from ..record import Batch
 from .facts import FORMAT, Facts, same_life
 from .formats import Format, format_of
@@ -89,7 +89,7 @@ class ChainSink:
         chain = Chain.of(fence)
         await self._agree(chain)
         position = mark.position
-        if not mark.started:
+        if not mark.started and position > BEFORE_ALL:
             position = await self._covered(chain, fence, position)
         position = await self._walk(chain, fence, position)
         if not mark.started and mark.intent is None and position > mark.position:

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from ..errors import CorruptStore, UnknownFormat
+from ..errors import CorruptStore, StoredDataError, UnknownFormat
 from ..ports.dead_letters import Letter
 from ..ports.objects import ObjectStore
 from ..ports.sink import Fence
@@ -64,9 +64,29 @@ class ObjectDeadLetters:
         """Return the name of the letter that *consumer* wrote for *position*."""
         return f"{self._prefix}{chain.objects}{escape(consumer)}/{position_key(position)}.json"
 
-    async def holds(self, name: str) -> bool:
-        """Return whether a whole letter of that *name* stands. Raises `CorruptStore`."""
-        return await self._store.head(name) is not None
+    def keeps(self, store: ObjectStore, name: str) -> bool:
+        """Return whether *name* in *store* is a letter's."""
+        return store is self._store and name.startswith(self._prefix) and name.endswith(".json")
+
+    async def missing(self, chain: Chain, consumer: str, position: Position) -> str:
+        """Return what is wrong with the letter at *position*; "" if it stands whole.
+
+        Without a *consumer*, any consumer's letter will do.
+        """
+        key = f"/{position_key(position)}.json"
+        if consumer:
+            found = [self.name(chain, consumer, position)]
+        else:
+            names = self._store.list(self._prefix + chain.objects)
+            found = [name async for name in names if name.endswith(key)]
+        try:
+            for name in found:
+                if await self._store.head(name) is not None:
+                    _loaded(name, await self._store.get(name))
+                    return ""
+        except StoredDataError as error:
+            return str(error)
+        return "there is no letter"
 
     async def letters(self, prefix: str = "") -> AsyncIterator[StoredLetter]:
         """Yield every letter whose name begins with *prefix* (behind the store's own), by shard

@@ -81,8 +81,12 @@ class Chain(Struct, frozen=True):
     @classmethod
     def of(cls, fence: Fence) -> Chain:
         """Return the chain that *fence* gives the right to continue."""
-        epoch = sha256(fence.epoch.encode()).hexdigest()[:12]
-        return cls(fence.group, epoch, fence.generation, fence.shard)
+        return cls.in_life(fence.group, fence.epoch, fence.generation, fence.shard)
+
+    @classmethod
+    def in_life(cls, group: str, epoch: str, generation: int, shard: ShardId) -> Chain:
+        """Return the chain of *shard* in a life of *group*, by the whole *epoch*."""
+        return cls(group, sha256(epoch.encode()).hexdigest()[:12], generation, shard)
 
     @property
     def _life(self) -> str:
