@@ -1,0 +1,162 @@
+"""What happened in a simulation, as values, in the order in which it happened.
+
+The simulation records; `kstream.testing.checkers` judge. The order of `History.events` is the order
+of time, and finer than its clock: many things happen at one virtual instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from msgspec import Struct
+
+from ..position import Position
+from ..shard import ShardId
+
+__all__ = [
+    "Advanced",
+    "DeadLettered",
+    "Delivered",
+    "Event",
+    "Granted",
+    "Handled",
+    "History",
+    "Place",
+    "Produced",
+    "Reset",
+    "Resumed",
+    "Settled",
+]
+
+Place = tuple[ShardId, Position]
+"""One entry of the log."""
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """Something happened, at a virtual time in seconds."""
+
+    time: float = 0.0
+
+
+class Produced(Event, frozen=True, kw_only=True):
+    """The stream accepted an entry. Its producer may not know: then it writes it again, and both
+    stand in the log, with one ``id``. Recorded in the order of acceptance, over all shards."""
+
+    shard: ShardId
+    position: Position
+    key: str | None = None
+    id: str | None = None
+    value: bytes = b""
+    replay: int = 0
+    covered: bool = True
+    """Whether the group's start lies before it."""
+
+    @property
+    def place(self) -> Place:
+        """Where it stands in the log."""
+        return self.shard, self.position
+
+
+class Settled(Event, frozen=True, kw_only=True):
+    """Something became of one log entry for one consumer."""
+
+    consumer: str
+    shard: ShardId
+    position: Position
+
+    @property
+    def place(self) -> Place:
+        """Which entry of the log it was."""
+        return self.shard, self.position
+
+
+class Handled(Settled, frozen=True, kw_only=True):
+    """A handler's effect happened."""
+
+    worker: str
+    key: str | None = None
+    id: str | None = None
+    replay: int = 0
+
+
+class Delivered(Settled, frozen=True, kw_only=True):
+    """A sink has the record, visibly. Recorded once for each time it stands there."""
+
+    key: str | None = None
+    id: str | None = None
+    value: bytes = b""
+    where: str = ""
+    """The object or row that holds it."""
+
+
+class DeadLettered(Settled, frozen=True, kw_only=True):
+    """The record stands in the dead letters."""
+
+
+class Granted(Event, frozen=True, kw_only=True):
+    """A write that made *worker* the owner of *shard* was applied."""
+
+    worker: str
+    shard: ShardId
+    token: int
+
+
+class Advanced(Event, frozen=True, kw_only=True):
+    """A write that moved one consumer's checkpoint was applied."""
+
+    worker: str
+    shard: ShardId
+    token: int
+    consumer: str
+    position: Position
+
+
+class Resumed(Event, frozen=True, kw_only=True):
+    """A paused worker goes on. Until it has looked at its clock it cannot know what it missed."""
+
+    worker: str
+
+
+class Reset(Event, frozen=True, kw_only=True):
+    """Somebody moved the group's checkpoints on purpose. ``None``: those of every consumer."""
+
+    consumer: str | None = None
+
+
+E = TypeVar("E", bound=Event)
+
+
+class History:
+    """Events in the order in which they happened."""
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self.events: list[Event] = list(events)
+
+    def record(self, event: Event) -> None:
+        """Note that *event* happened now."""
+        self.events.append(event)
+
+    def of(self, kind: type[E]) -> list[E]:
+        """Return the events of one kind, in order."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def consumers(self) -> list[str]:
+        """Return the consumers that anything was settled or checkpointed for, by first mention."""
+        named = (e.consumer for e in self.events if isinstance(e, Settled | Advanced))
+        return list(dict.fromkeys(named))
+
+    def duplicates(self) -> dict[Place, Place]:
+        """Return the log entries that repeat an earlier one, each with the first of its kind.
+
+        Two entries are alike if key, ID and replay number are. What lies before the group's start
+        was never seen by it, so it is the first of nothing.
+        """
+        first: dict[tuple[str | None, str, int], Place] = {}
+        again: dict[Place, Place] = {}
+        for entry in self.of(Produced):
+            if entry.id is not None and entry.covered:
+                known = first.setdefault((entry.key, entry.id, entry.replay), entry.place)
+                if known != entry.place:
+                    again[entry.place] = known
+        return again
