@@ -37,6 +37,11 @@ _YIELD_EVERY: Final = 127
 """A mask: the loop gets a turn once in 128 records, so that sending runs beside accepting."""
 
 
+_TICK: Final = 0.001
+"""Less time than this (seconds) is none: a timer may fire early by a rounding error, and whoever
+then waited for the rest would turn on the spot."""
+
+
 class Sender:
     """Accepts records and sends them from its lanes until it is closed."""
 
@@ -124,13 +129,13 @@ class Sender:
         return size
 
     async def _wait_for_room(self, size: int) -> None:
-        while True:
-            if not self._open:
-                raise ClosedError("the producer was closed before there was room")
+        while not self._room.take(size):
             if self._choked():
                 raise DeliveryError(self.told())
             if await self._room.wait(size):
                 return
+            if not self._open:
+                raise ClosedError("the producer was closed before there was room")
 
     def _choked(self) -> bool:
         """Whether failures nobody was told of leave too little room to go on."""
@@ -170,8 +175,7 @@ class Sender:
         after: float | None = None
         cause: Exception | None = None
         try:
-            left = batch[0].born + self._sending.give_up_after - self._clock.monotonic()
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(self._left(batch[0])):
                 outcomes = await self._stream.write([delivery.entry for delivery in batch])
             if len(outcomes) != len(batch):
                 cause = RuntimeError(f"{len(outcomes)} outcomes for {len(batch)} records")
@@ -228,17 +232,19 @@ class Sender:
         """Full jitter between nothing and a bound that doubles; at least what was asked for."""
         sending = self._sending
         wait = backoff(
-            max(1, lane.tries), sending.shortest_wait, sending.longest_wait, self._chance
+            max(0, lane.tries - 1), sending.shortest_wait, sending.longest_wait, self._chance
         )
-        oldest = lane.queue[0].born + sending.give_up_after - self._clock.monotonic()
-        await asyncio.sleep(max(0.0, min(max(wait, after or 0.0), oldest)))
+        await asyncio.sleep(max(0.0, min(max(wait, after or 0.0), self._left(lane.queue[0]))))
+
+    def _left(self, delivery: Delivery) -> float:
+        """Return the seconds in which *delivery* may still be sent."""
+        return delivery.born + self._sending.give_up_after - self._clock.monotonic()
 
     def _expire(self, lane: Lane) -> None:
         """Give up the records that are too old. The front of a lane is always its oldest."""
-        born_by = self._clock.monotonic() - self._sending.give_up_after
-        if not lane.queue or lane.queue[0].born > born_by:
+        if not lane.queue or self._left(lane.queue[0]) > _TICK:
             return
-        while lane.queue and lane.queue[0].born <= born_by:
+        while lane.queue and self._left(lane.queue[0]) <= _TICK:
             delivery = lane.cut(1, 1)[0]
             why = delivery.reason or "its turn never came"
             reason = f"given up after {self._sending.give_up_after:g} s: {why}"
@@ -287,6 +293,8 @@ class Sender:
 
         What is left then counts as failed: `told` has it. Cancelled, it ends without grace.
         """
+        if not self._open:
+            return
         self._open = False
         self._room.turn_away()
         try:
