@@ -12,7 +12,7 @@ from typing_extensions import TypeVar
 from .clock import Clock, SystemClock, parse_duration, parse_size, unique_id
 from .engine.outbox import Delivery
 from .engine.producing import Sender
-from .engine.sending import Batching, ProducerStatistics, Sending
+from .engine.sending import Batching, ProducerStatistics, Sending, Writable
 from .errors import ClosedError, ConfigError, DeliveryError, Undelivered
 from .ports.codec import Codec
 from .ports.stream import Stream
@@ -54,7 +54,7 @@ class Producer(Generic[T]):
 
     def __init__(
         self,
-        stream: str | Stream,
+        stream: str | Writable,
         *,
         codec: Codec[T] | None = None,
         linger: float | str = 0.0,
@@ -86,11 +86,13 @@ class Producer(Generic[T]):
         """Connect. Raises `NotFound` or `ConfigError`; `ClosedError` if entered before."""
         if self._sender is not None:
             raise ClosedError("a producer is entered once: make another one")
-        stream = self._target
-        if isinstance(stream, str):
+        stream: Writable
+        if isinstance(self._target, str):
             from .connect import open_stream  # adapters are loaded only when one is needed
 
-            self._stream = stream = await open_stream(stream, clock=self._clock)
+            stream = self._stream = await open_stream(self._target, clock=self._clock)
+        else:
+            stream = self._target
         try:
             facts = await stream.facts()
             self._sender = Sender(

@@ -29,7 +29,7 @@ from ..record import Entry, Failure, Outcome, Receipt
 from .admission import size_of
 from .outbox import SENT, Delivery, Lane, Unclaimed
 from .room import Room
-from .sending import ProducerStatistics, Sending, Writes
+from .sending import ProducerStatistics, Sending, Writable
 
 __all__ = ["Sender"]
 
@@ -47,7 +47,7 @@ class Sender:
 
     def __init__(
         self,
-        stream: Writes,
+        stream: Writable,
         sending: Sending,
         *,
         identity: str,

@@ -7,13 +7,18 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from ..ports.stream import StreamFacts
 from ..record import Entry, Outcome
 
-__all__ = ["Batching", "ProducerStatistics", "Sending", "Writes"]
+__all__ = ["Batching", "ProducerStatistics", "Sending", "Writable"]
 
 
-class Writes(Protocol):
-    """The one method of `ports.stream.Stream` that sending needs."""
+class Writable(Protocol):
+    """The part of `ports.stream.Stream` that producing needs."""
+
+    async def facts(self) -> StreamFacts:
+        """Return what the stream says about itself. Raises `NotFound`."""
+        ...
 
     async def write(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Append *entries* and return one outcome each, in order."""
