@@ -12,6 +12,7 @@ also carry the knobs of `kstream.settings`; any other query key is an error.
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -28,6 +29,7 @@ from .urls import Location, parse_url
 
 if TYPE_CHECKING:
     from .leases.memory import LeaseTable
+    from .leases.sqlite import LeaseTable as SqliteTable
     from .objects.memory import MemoryObjects
     from .observers.prometheus import MetricsServer, PrometheusObserver
     from .seen.memory import MemorySeen
@@ -89,6 +91,10 @@ class Groups(Protocol):
 
     async def drop(self, group: str) -> None:
         """Delete every row of *group*."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections and files."""
         ...
 
 
@@ -225,25 +231,39 @@ async def open_leases(stream: str, group: str, store: str | None = None) -> Leas
         return MemoryLeases(_lease_table(), key)
     from .leases.sqlite import SqliteLeases
 
-    return SqliteLeases(location.path, key)
+    return SqliteLeases(_lease_file(location, beside=store is None), key)
+
+
+def _lease_file(location: Location, *, beside: bool) -> SqliteTable:
+    from .leases.sqlite import LeaseTable
+
+    # Beside a stream the file exists; a typing error in its path must not make another.
+    return LeaseTable(location.path, durability=_durability(location), create=not beside)
 
 
 async def open_groups(stream: str, store: str | None = None) -> Groups:
     """Return the groups of *stream*."""
     location, name = _beside(stream, store)
     if location.scheme == "memory":
-        return _GroupsOf(name, _lease_table())
-    from .leases.sqlite import SqliteGroups
+        return _GroupsOf(name, _lease_table(), _nothing)
+    file = _lease_file(location, beside=store is None)
+    return _GroupsOf(name, file, file.aclose)
 
-    return _GroupsOf(name, SqliteGroups(location.path))
+
+_Closing = Callable[[], Awaitable[None]]
+
+
+async def _nothing() -> None:
+    """Close what lives as long as the process."""
 
 
 class _GroupsOf:
     """Those groups of a store that belong to one stream."""
 
-    def __init__(self, stream: str, every: Groups) -> None:
+    def __init__(self, stream: str, every: LeaseTable | SqliteTable, closing: _Closing) -> None:
         self._prefix = f"{stream}/"
         self._every = every
+        self._closing = closing
 
     async def groups(self) -> list[str]:
         return [
@@ -255,6 +275,9 @@ class _GroupsOf:
     async def drop(self, group: str) -> None:
         await self._every.drop(self._prefix + group)
 
+    async def aclose(self) -> None:
+        await self._closing()
+
 
 async def open_seen(stream: str, store: str | None = None) -> SeenStore:
     """Return where dedup windows are kept: beside the stream, or in *store* (``local:PATH``)."""
@@ -263,7 +286,7 @@ async def open_seen(stream: str, store: str | None = None) -> SeenStore:
         return _seen()
     from .seen.sqlite import SqliteSeen
 
-    return SqliteSeen(location.path)
+    return SqliteSeen(location.path, durability=_durability(location), create=store is not None)
 
 
 @cache

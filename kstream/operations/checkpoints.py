@@ -90,15 +90,15 @@ async def reset_group(
 
 
 async def delete_group(
-    store: LeaseStore, groups: Groups, clock: Clock, seen: SeenStore | None = None
+    store: LeaseStore, name: str, groups: Groups, clock: Clock, seen: SeenStore | None = None
 ) -> None:
-    """Forget the group: its start, its marks, its dedup windows. What sinks delivered stays.
+    """Forget the group *name*, whose rows *store* has: its start, its marks, its dedup windows. What sinks delivered stays.
 
     Raises as `reset_group` does.
     """
     rows = await _rows_without_workers(store, clock)
-    group = _group(rows)
-    await groups.drop(group.name)
+    _group(rows)
+    await groups.drop(name)
     await _drop_windows(seen, [row for row in rows if isinstance(row, Lease)])
 
 

@@ -1,0 +1,228 @@
+"""``leases``, ``checkpoint`` and ``group``: who reads what, and how far they came."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import click
+from msgspec import Struct
+
+from ..clock import SystemClock
+from ..connect import open_groups, open_leases, open_seen, open_stream
+from ..engine.groups import StartAt
+from ..errors import NotFound
+from ..operations.checkpoints import delete_group, reset_group
+from ..operations.overview import GroupView, view_group
+from ..ports.leases import LeaseStore
+from ..ports.stream import Stream
+from .arguments import (
+    as_json,
+    group_option,
+    instant_text,
+    leases_option,
+    start,
+    stream_argument,
+)
+from .printing import print_json, print_table, whisper
+from .program import awaited, program
+
+__all__ = ["checkpoint", "group", "leases"]
+
+
+@asynccontextmanager
+async def _opened(
+    stream: str, group: str, store: str | None
+) -> AsyncIterator[tuple[LeaseStore, Stream]]:
+    opened = await open_stream(stream)
+    try:
+        rows = await open_leases(stream, group, store)
+        try:
+            yield rows, opened
+        finally:
+            await rows.aclose()
+    finally:
+        await opened.aclose()
+
+
+async def _view(stream: str, group: str, store: str | None) -> GroupView:
+    async with _opened(stream, group, store) as (rows, opened):
+        view = await view_group(rows, opened)
+    if view is None:
+        raise NotFound(f"no group {group} reads {stream}: kstream group list {stream}")
+    return view
+
+
+@program.command()
+@stream_argument
+@group_option
+@leases_option
+@as_json
+@awaited
+async def leases(stream: str, group: str, leases: str | None, as_json: bool) -> None:
+    """Show a group's leases: each shard's state, owner and fencing token; and its workers."""
+    view = await _view(stream, group, leases)
+    if as_json:
+        print_json(view)
+        return
+    print_table(
+        ("SHARD", "STATE", "OWNER", ">TOKEN", "WANTED BY", ">BEHIND"),
+        [
+            (
+                lease.shard,
+                lease.state,
+                lease.owner,
+                lease.token,
+                lease.wanted_by,
+                " ".join(_behind(one.behind) for one in lease.consumers.values()),
+            )
+            for lease in view.leases
+        ],
+    )
+    print()
+    print_table(
+        ("WORKER", "HOST", ">PROCESS", ">SHARDS", "HEARTBEAT"),
+        [
+            (one.worker, one.host, one.pid, one.shards, "declared dead" if one.dead else "")
+            for one in view.workers
+        ],
+    )
+
+
+@program.command()
+@stream_argument
+@group_option
+@leases_option
+@as_json
+@awaited
+async def checkpoint(stream: str, group: str, leases: str | None, as_json: bool) -> None:
+    """Show how far each consumer of a group came in each shard."""
+    view = await _view(stream, group, leases)
+    rows = [
+        (lease.shard, name, mark.position, _behind(mark.behind), instant_text(mark.read_until))
+        for lease in view.leases
+        for name, mark in sorted(lease.consumers.items())
+    ]
+    if as_json:
+        print_json({lease.shard: lease.consumers for lease in view.leases})
+    else:
+        print_table(("SHARD", "CONSUMER", ">POSITION", ">BEHIND", "READ UNTIL"), rows)
+
+
+def _behind(count: int | None) -> str:
+    return "" if count is None else str(count)
+
+
+@program.group()
+def group() -> None:
+    """List, reset and delete the groups that read a stream."""
+
+
+class _Line(Struct, frozen=True):
+    """One group in the list."""
+
+    group: str
+    generation: int
+    workers: int
+    shards: int
+    ended: int
+    consumers: tuple[str, ...]
+    behind: int | None
+
+
+@group.command("list")
+@stream_argument
+@leases_option
+@as_json
+@awaited
+async def list_groups(stream: str, leases: str | None, as_json: bool) -> None:
+    """List the groups, their consumers, and how far behind each is."""
+    every = await open_groups(stream, leases)
+    try:
+        names = await every.groups()
+    finally:
+        await every.aclose()
+    lines = [_line(await _view(stream, name, leases)) for name in names]
+    if as_json:
+        print_json(lines)
+    else:
+        print_table(
+            ("GROUP", ">GENERATION", ">WORKERS", ">SHARDS", ">ENDED", ">BEHIND", "CONSUMERS"),
+            [
+                (
+                    line.group,
+                    line.generation,
+                    line.workers,
+                    line.shards,
+                    line.ended,
+                    _behind(line.behind),
+                    " ".join(line.consumers),
+                )
+                for line in lines
+            ],
+        )
+
+
+def _line(view: GroupView) -> _Line:
+    consumers = sorted({name for lease in view.leases for name in lease.consumers})
+    behind = [mark.behind for lease in view.leases for mark in lease.consumers.values()]
+    known = [count for count in behind if count is not None]
+    return _Line(
+        group=view.name,
+        generation=view.generation,
+        workers=sum(not worker.dead for worker in view.workers),
+        shards=len(view.leases),
+        ended=sum(lease.state == "ended" for lease in view.leases),
+        consumers=tuple(consumers),
+        behind=sum(known) if known else None,
+    )
+
+
+@group.command()
+@stream_argument
+@click.argument("name")
+@click.option(
+    "--to",
+    type=start,
+    required=True,
+    metavar="START",
+    help="earliest, latest, an instant (2026-11-22T18:00:00Z), or 15m for 15 minutes ago.",
+)
+@leases_option
+@as_json
+@awaited
+async def reset(stream: str, name: str, to: StartAt, leases: str | None, as_json: bool) -> None:
+    """Let the group NAME start anew at a place, once no worker of it lives.
+
+    Its generation rises: sinks deliver under new names, and never take old work for new. It
+    takes up to a worker's patience to see that a worker that crashed does not live.
+    """
+    async with _opened(stream, name, leases) as (rows, opened):
+        seen = await open_seen(stream)
+        try:
+            whisper(f"looking whether a worker of {name} lives")
+            done = await reset_group(rows, opened, to, SystemClock(), seen)
+        finally:
+            await seen.aclose()
+    if as_json:
+        print_json(done)
+    else:
+        print(f"{name}: generation {done.generation}, {done.shards} shard(s) start at {to}")
+
+
+@group.command("delete")
+@stream_argument
+@click.argument("name")
+@leases_option
+@click.confirmation_option(prompt="Forget the group's start and all its checkpoints?")
+@awaited
+async def delete(stream: str, name: str, leases: str | None) -> None:
+    """Forget the group NAME, once no worker of it lives. What its sinks delivered stays."""
+    async with _opened(stream, name, leases) as (rows, _):
+        seen, every = await open_seen(stream), await open_groups(stream, leases)
+        try:
+            await delete_group(rows, name, every, SystemClock(), seen)
+        finally:
+            await every.aclose()
+            await seen.aclose()
+    print(f"{name}: forgotten")
