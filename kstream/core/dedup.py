@@ -68,7 +68,8 @@ class DedupWindow:
         self._watermark = 0
         self._through: Position = BEFORE_ALL
         # What no run holds yet: IDs with their places, and where the watermark rose.
-        self._places: list[_Place] = []
+        self._sequences: list[int] = []
+        self._subs: list[int] = []
         self._numbers: list[int] = []
         self._stamps: array[int] = array("Q")
         self._rises: list[tuple[_Place, int]] = []
@@ -129,14 +130,14 @@ class DedupWindow:
         that is nothing. What comes after *upto* stays for a later cut."""
         place: _Place = upto
         rises = bisect_right(self._rises, place, key=lambda rise: rise[0])
-        end = bisect_right(self._places, place)
+        end = bisect_right(range(len(self._numbers)), place, key=self._place)
         if not rises and not end:
             return None
         if rises:
             self._settled_watermark = self._rises[rises - 1][1]
             del self._rises[:rises]
         run = Run(self._settled_watermark, self._stamps[:end], pack_ids(self._numbers[:end]))
-        del self._places[:end], self._numbers[:end], self._stamps[:end]
+        del self._sequences[:end], self._subs[:end], self._numbers[:end], self._stamps[:end]
         return run.encode(self._key)
 
     def _fingerprints(self, carriers: Sequence[Record], plain: Sequence[str]) -> list[int]:
@@ -165,26 +166,26 @@ class DedupWindow:
     def _admit_all(self, carriers: Sequence[Record], numbers: list[int]) -> None:
         """Take in *carriers*, all of them new, at once: the common case, without a loop of ours."""
         arrivals = [record.arrived for record in carriers]
-        places = [(record.sequence, record.sub) for record in carriers]
         newest, watermark = self._newest, self._watermark
         first = arrivals[0]
         if first == arrivals[-1] and arrivals.count(first) == len(arrivals):
             if first > watermark:
                 watermark = first
-                self._rises.append((places[0], first))
+                self._rises.append((carriers[0].position, first))
             start = max(newest + 1, watermark * TICKS)
             newest = start + len(arrivals) - 1
-            stamps = array("Q", range(start, newest + 1))
+            stamps = array("Q", list(range(start, newest + 1)))  # twice as fast as from the range
         else:
             stamps = array("Q")
-            for place, arrived in zip(places, arrivals, strict=True):
+            for record, arrived in zip(carriers, arrivals, strict=True):
                 if arrived > watermark:
                     watermark = arrived
-                    self._rises.append((place, arrived))
+                    self._rises.append(((record.sequence, record.sub), arrived))
                 newest = max(newest + 1, watermark * TICKS)
                 stamps.append(newest)
         self._newest, self._watermark = newest, watermark
-        self._places += places
+        self._sequences += [record.sequence for record in carriers]
+        self._subs += [record.sub for record in carriers]
         self._numbers += numbers
         self._stamps += stamps
         self._remember(numbers, stamps)
@@ -221,6 +222,9 @@ class DedupWindow:
         if carriers:
             self._known.update(numbers)
             self._admit_all(carriers, numbers)
+
+    def _place(self, index: int) -> _Place:
+        return self._sequences[index], self._subs[index]
 
     def _rise_to(self, record: Record) -> None:
         if record.arrived > self._watermark:

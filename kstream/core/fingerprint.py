@@ -27,12 +27,9 @@ _BASES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53)
 def secret_prime(key: bytes) -> int:
     """Return the prime of 128 bits that belongs to *key*; always the same one."""
     seed = blake2b(key, digest_size=32, person=b"kstream prime").digest()
-    for turn in count():
-        draw = blake2b(turn.to_bytes(8, "big"), key=seed, digest_size=16).digest()
-        candidate = int.from_bytes(draw, "big") | (1 << 127) | 1
-        if _is_prime(candidate):
-            return candidate
-    raise AssertionError("primes do not end")
+    draws = (blake2b(n.to_bytes(8, "big"), key=seed, digest_size=16).digest() for n in count())
+    candidates = (int.from_bytes(draw, "big") | (1 << 127) | 1 for draw in draws)
+    return next(filter(_is_prime, candidates))
 
 
 def key_check(key: bytes) -> bytes:

@@ -20,8 +20,10 @@ for a million IDs), and an ID is written again once per tier.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Final, NamedTuple, TypeVar
 
 from ..core.dedup import DedupLimits, DedupWindow, Run, merge_runs
 from ..lease import Lease
@@ -31,8 +33,12 @@ from ..record import Batch
 
 __all__ = ["Memory", "unnamed"]
 
+T = TypeVar("T")
+
 _SMALLEST: Final = 1024
 _FAN: Final = 4
+_LARGE: Final = 1 << 20
+"""Bytes of runs beyond which decoding them takes longer than a loop should stand still."""
 
 
 class _Stored(NamedTuple):
@@ -78,7 +84,7 @@ class Memory:
         """
         bodies = {ref: await store.load(ref) for ref in windows}
         window = DedupWindow(limits, key)
-        window.load(list(bodies.values()))
+        await _aside(window.load, list(bodies.values()))
         memory = cls(store, window, limits, name)
         runs = [_facts(ref, body, key) for ref, body in bodies.items()]
         memory._runs = sorted(runs, key=lambda run: (run.highest, run.ref))
@@ -121,7 +127,8 @@ class Memory:
         young = _joinable([run.size for run in runs], _facts("", body, self._key).size)
         older = [await self._store.load(run.ref) for run in runs[len(runs) - young :]]
         if older:
-            body = merge_runs([*older, body], self._limits, self._key)
+            merged = partial(merge_runs, limits=self._limits, key=self._key)
+            body = await _aside(merged, [*older, body])
         ref = await self._store.append(self._name, body)
         # From here on nothing can fail: a retry never stores twice.
         self._own[ref] = None
@@ -137,6 +144,13 @@ def unnamed(gone: Iterable[Lease], remaining: Iterable[Lease]) -> list[str]:
     them any more. For the clean-up of ended shards' rows, after these were deleted."""
     named = {ref for lease in remaining for ref in _refs(lease)}
     return sorted({ref for lease in gone for ref in _refs(lease)} - named)
+
+
+async def _aside(work: Callable[[list[bytes]], T], bodies: list[bytes]) -> T:
+    """Return ``work(bodies)``; in a worker thread if it would hold up the event loop."""
+    if sum(map(len, bodies)) < _LARGE:
+        return work(bodies)
+    return await asyncio.to_thread(work, bodies)
 
 
 def _refs(lease: Lease) -> list[str]:

@@ -53,7 +53,7 @@ def decode_row(body: bytes) -> Row:
         envelope = _ENVELOPE.decode(body)
         _check_format(envelope.format)
         row: Row = _ROW.decode(envelope.row)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptStore(f"a lease row is damaged: {error}") from error
     # A row omits what equals its default, its format too; the envelope is the one to believe.
     return row if row.format == envelope.format else replace(row, format=envelope.format)

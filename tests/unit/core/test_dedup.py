@@ -308,6 +308,10 @@ def test_a_window_is_loaded_before_its_first_record() -> None:
         window.load([])
 
 
+def test_a_window_says_which_key_its_runs_need() -> None:
+    assert DedupWindow(WIDE, KEY).key == KEY
+
+
 def test_limits_that_hold_nothing_are_refused() -> None:
     for span, count in ((-1, 5), (5, 0)):
         with pytest.raises(UsageError):
