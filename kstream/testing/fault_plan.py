@@ -1,0 +1,188 @@
+"""Which calls go wrong, and how: drawn from a seed, counted as they happen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
+from random import Random
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from ..errors import KstreamError, RetryableError, Throttled, Unavailable
+from .nodes import NODE, Node, refuse_the_dead
+
+__all__ = ["KINDS", "SENDER", "SERVICES", "FaultPlan"]
+
+SENDER: Final[ContextVar[str]] = ContextVar("SENDER", default="")
+"""Who sent a request that is applied late: by then the network carries it, not its sender."""
+
+T = TypeVar("T")
+C = TypeVar("C")
+
+SERVICES: Final = ("stream", "leases", "objects", "seen", "letters")
+"""What can be down, each by itself."""
+
+KINDS: Final[Mapping[str, float]] = MappingProxyType(
+    {
+        "slow": 0.10,  # takes seconds
+        "throttled": 0.10,  # refused before anything was applied
+        "refused": 0.05,  # the same, without a word about why
+        "lost": 0.10,  # applied; the answer is lost
+        "twice": 0.10,  # the network delivers the request twice; the second answer arrives
+        "late": 0.05,  # no answer now, and applied seconds later, whatever became of the caller
+        "torn": 0.05,  # a request of several parts: the first ones applied, no answer
+        "partial": 0.10,  # a write to the stream: some keys answer with a retryable failure
+        "short": 0.30,  # a fetch that brings a few records only
+        "stale": 0.20,  # an older listing of the shards
+        "hole": 0.10,  # a listing that lacks one shard
+        "childless": 0.40,  # the end of a shard that names no children
+    }
+)
+"""Every kind of fault, with the highest probability per call that a seed can draw for it."""
+
+
+class FaultPlan:
+    """The faults of one seed. Chance comes from the seed only, so a seed replays exactly.
+
+    A seed leaves each kind out with even odds, so that some seeds are about one fault and others
+    about their meeting. Services are down for spans within the first *horizon* virtual seconds.
+    *network* is the node that late requests live on; without it there are none. What happened is
+    counted in `seen`, as ``SERVICE.KIND``. Set `active` to false to let the system settle.
+    """
+
+    def __init__(
+        self,
+        seed: int | str,
+        *,
+        rates: Mapping[str, float] | None = None,
+        horizon: float = 60.0,
+        network: Node | None = None,
+    ) -> None:
+        # A text seed is hashed by SHA-512 in `random`: no PYTHONHASHSEED in it.
+        self._chance = Random(f"kstream faults {seed}")
+        self.network = network
+        self.active = True
+        self.seen: Counter[str] = Counter()
+        draw = self._chance
+        drawn = {
+            kind: draw.uniform(0, most) if draw.random() < 0.5 else 0.0
+            for kind, most in KINDS.items()
+        }
+        self._latency = draw.choice((0.0, 0.001, 0.02))
+        self._slowest = draw.uniform(0.1, 5.0)
+        self._cut: dict[str, float] = {}
+        self._skewed = draw.random() < 0.3
+        self._outages: dict[str, list[tuple[float, float]]] = {name: [] for name in SERVICES}
+        for spans in self._outages.values():
+            if rates is None and draw.random() < 0.25:
+                begin = draw.uniform(0, horizon)
+                spans.append((begin, begin + draw.uniform(0.5, 8.0)))
+        self.rates: Mapping[str, float] = drawn if rates is None else rates
+        """The probability of each kind of fault, per call."""
+
+    def happens(self, kind: str, service: str) -> bool:
+        """Draw whether a fault of *kind* happens now, and count it if so."""
+        rate = self.rates.get(kind, 0.0)
+        if not self.active or not rate or self._chance.random() >= rate:
+            return False
+        self.seen[f"{service}.{kind}"] += 1
+        return True
+
+    def choose(self, among: Sequence[C]) -> C:
+        """Return one of *among*, by chance."""
+        return self._chance.choice(among)
+
+    def below(self, stop: int) -> int:
+        """Return a number from 0 up to, not including, *stop*, by chance."""
+        return self._chance.randrange(stop)
+
+    def take_down(self, service: str, begin: float, seconds: float) -> None:
+        """Let *service* be down from virtual time *begin* on, for *seconds*."""
+        self._outages[service].append((begin, begin + seconds))
+
+    @classmethod
+    def none(cls) -> FaultPlan:
+        """Return a plan in which nothing goes wrong."""
+        plan = cls("none", rates={})
+        plan.active = False
+        return plan
+
+    def cut_off(self, node: str, until: float) -> None:
+        """Let *node* reach no lease store until virtual time *until*; the others do."""
+        self._cut[node] = until
+
+    def skew(self, node: str) -> int:
+        """Return how far (ms) the wall clock of *node* is off: up to a day, in some seeds."""
+        if not self._skewed or not self.active:
+            return 0
+        return self._chance.choice((0, 0, -3_600_000, 250, 86_400_000))
+
+    def count(self, kind: str) -> int:
+        """Return how many faults of *kind* happened, over all services."""
+        return sum(n for name, n in self.seen.items() if name.endswith(f".{kind}"))
+
+    async def approach(self, service: str) -> None:
+        """Be a request on its way: take time, be refused, find the service down.
+
+        Raises `Throttled` or `Unavailable`; nothing was applied then.
+        """
+        refuse_the_dead()
+        if not self.active:
+            return
+        await self._travel(service)
+        now = asyncio.get_running_loop().time()
+        node = NODE.get()
+        if service == "leases" and node is not None and now < self._cut.get(node.name, 0.0):
+            self.seen["leases.cut off"] += 1
+            raise Unavailable("the simulated network does not reach the lease store")
+        if any(begin <= now < end for begin, end in self._outages[service]):
+            self.seen[f"{service}.down"] += 1
+            raise Unavailable(f"the simulated {service} service is down")
+        if self.happens("throttled", service):
+            raise Throttled(f"the simulated {service} service is throttled", after=0.1)
+        if self.happens("refused", service):
+            raise Unavailable(f"the simulated {service} service refused")
+
+    async def read(self, service: str, apply: Callable[[], Awaitable[T]]) -> T:
+        """Make a call that changes nothing."""
+        await self.approach(service)
+        return await apply()
+
+    async def change(self, service: str, apply: Callable[[], Awaitable[T]]) -> T:
+        """Make a call that changes something, perhaps twice, late, or without an answer."""
+        await self.approach(service)
+        if self.network is not None and self.happens("late", service):
+            node = NODE.get()
+            late = self._late(apply, node.name if node is not None else "the world")
+            self.network.start(late, name=f"late {service}")
+            raise Unavailable(f"a request to {service} is still on its way")
+        if self.happens("twice", service):
+            # What the first one says reaches nobody, be it an error.
+            with suppress(RetryableError):
+                await apply()
+            await self._travel(service)
+        answer = await apply()
+        if self.happens("lost", service):
+            raise self.lost(service)
+        if self.active:
+            await self._travel(service)
+        return answer
+
+    def lost(self, service: str) -> Unavailable:
+        """Return the error of a call that was applied and whose answer is lost."""
+        return Unavailable(f"the answer of {service} was lost")
+
+    async def _late(self, apply: Callable[[], Awaitable[object]], sender: str) -> None:
+        SENDER.set(sender)
+        await asyncio.sleep(self._chance.uniform(0.0, 2 * self._slowest))
+        with suppress(KstreamError):
+            await apply()
+
+    async def _travel(self, service: str) -> None:
+        seconds = self._chance.uniform(0, self._latency) if self._latency else 0.0
+        if self.happens("slow", service):
+            seconds += self._chance.uniform(0, self._slowest)
+        await asyncio.sleep(seconds)
