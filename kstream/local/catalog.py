@@ -105,7 +105,12 @@ async def _once(
 
     def opened() -> Database:
         return open_database(
-            path, schema=SCHEMA, durability=durability, create=create, between=mine.between
+            path,
+            schema=SCHEMA,
+            durability=durability,
+            create=create,
+            inline=caller is not None,
+            between=mine.between,
         )
 
     session = Session(mine, opened)

@@ -33,24 +33,24 @@ _decode: Final = msgspec.msgpack.Decoder(list[int]).decode
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-def _directory(path: str) -> Path | None:
-    """Return the private directory for the file at *path*, made if needed; ``None`` if it
-    cannot be had, or is somebody else's."""
+def _directory(path: str) -> Path:
+    """Return the private directory for the file at *path*, which must exist."""
+    identity = os.stat(path)  # noqa: PTH116  the file's identity, not its contents
     home = Path(tempfile.gettempdir()) / f"kstream-{os.getuid()}"
-    try:
-        identity = Path(path).stat()
-        directory = home / f"{identity.st_dev:x}-{identity.st_ino:x}"
-        for place in (home, directory):
-            with suppress(FileExistsError):
-                place.mkdir(0o700)
-            facts = place.lstat()
-            if facts.st_uid != os.getuid() or stat.S_IMODE(facts.st_mode) & 0o077:
-                return None
-            if not stat.S_ISDIR(facts.st_mode):
-                return None
-    except OSError:
-        return None
-    return directory
+    return home / f"{identity.st_dev:x}-{identity.st_ino:x}"
+
+
+def _own(directory: Path) -> bool:
+    """Make *directory* and its parent, for this user only. Return whether they are."""
+    for place in (directory.parent, directory):
+        with suppress(FileExistsError):
+            place.mkdir(0o700)
+        facts = place.lstat()
+        if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
+            return False
+        if stat.S_IMODE(facts.st_mode) & 0o077:
+            return False
+    return True
 
 
 class Listener:
@@ -64,11 +64,13 @@ class Listener:
 
     def open(self, path: str, identity: str) -> None:
         """Listen for writes to the file at *path*, as *identity*. Does nothing if it cannot."""
-        directory = _directory(path)
-        if directory is None:
-            return
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        listening.settimeout(0)
         try:
+            directory = _directory(path)
+            if not _own(directory):
+                listening.close()
+                return
             listening.bind(str(directory / identity))
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(listening, self._receive)
@@ -121,7 +123,8 @@ class Announcer:
         if not peers:
             return
         if self._socket is None:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._socket.settimeout(0)
         message = _encode(shards if len(shards) <= _MOST_SHARDS else [])
         for peer in peers:
             try:
@@ -145,18 +148,17 @@ class Announcer:
 
         Its time of change has a grain of some milliseconds, so it is also read once a second.
         """
-        if self._directory is None:
-            found = _directory(self._path)
-            if found is None:
-                return []
-            self._directory = str(found)
         try:
-            changed = os.stat(self._directory).st_mtime_ns  # noqa: PTH116  on every commit
+            if self._directory is None:
+                self._directory = str(_directory(self._path))
+            facts = os.stat(self._directory)  # noqa: PTH116  on every commit
             now = self._monotonic()
-            if changed != self._listed[0] or now - self._listed[1] > 1.0:
+            if facts.st_mtime_ns != self._listed[0] or now - self._listed[1] > 1.0:
                 with os.scandir(self._directory) as entries:
                     self._peers = sorted(entry.path for entry in entries)
-                self._listed = (changed, now)
-        except OSError:
-            self._directory, self._peers = None, []
+                self._listed = (facts.st_mtime_ns, now)
+            if facts.st_uid != os.getuid():
+                return []
+        except OSError:  # nobody ever listened, or the last one left
+            self._peers = []
         return self._peers

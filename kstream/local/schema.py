@@ -82,7 +82,16 @@ class LocalRecord(Record, array_like=True):
     replay]``, the tail omitted where it says nothing. ``sub`` is 0 and ``shard`` empty."""
 
 
-encode_records: Final = msgspec.msgpack.Encoder().encode
+def _plain(value: object) -> object:
+    """Return a subclass's instance (`numpy.str_`, say) as the base that a record may hold."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bytes):
+        return memoryview(value)
+    raise TypeError(f"{type(value).__name__} cannot be stored")
+
+
+encode_records: Final = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 decode_records: Final = cast(
     "Callable[[bytes], list[Record]]", msgspec.msgpack.Decoder(list[LocalRecord]).decode
 )

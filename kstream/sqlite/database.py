@@ -35,6 +35,9 @@ _APPLICATION: Final = 0x6B73746D
 """``PRAGMA application_id``: "kstm"."""
 
 _PAGE_SIZE: Final = 8192
+_JOURNAL: Final = 64 << 20
+"""Bytes that the write-ahead log keeps on disk after a transaction that made it larger."""
+
 _PATIENCE: Final = 30.0
 """Seconds a write waits for other processes' writes before it gives up with `Unavailable`."""
 
@@ -201,6 +204,7 @@ def _configure(database: Database, durability: Durability) -> None:
         database.execute("PRAGMA fullfsync=ON")
         database.execute("PRAGMA checkpoint_fullfsync=ON")
     database.execute("PRAGMA temp_store=MEMORY")
+    database.execute(f"PRAGMA journal_size_limit={_JOURNAL}")
 
 
 def _prepare(database: Database, schema: Sequence[str]) -> None:
