@@ -131,6 +131,6 @@ def _instant(record: logging.LogRecord) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
-    text = str(value)
+    text = ",".join(value) if isinstance(value, tuple) else str(value)
     # One event is one line, and its fields can be told apart, whatever an error's message holds.
     return text if text and text.isprintable() and " " not in text else json.dumps(text)

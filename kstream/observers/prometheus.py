@@ -141,6 +141,7 @@ class PrometheusObserver:
                 self._handler.labels(name).observe(signal.seconds)
             case signals.Committed(adopted=adopted):
                 (self._adopted if adopted else self._committed).labels(name).inc()
+                self._settled.labels(name).inc(signal.records)
                 self._commit.labels(name).observe(signal.seconds)
 
     def _note_lease(self, signal: Signal) -> None:

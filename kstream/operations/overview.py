@@ -111,6 +111,8 @@ async def view_group(store: LeaseStore, stream: Stream) -> GroupView | None:
     facts, lineage, tip = await stream.facts(), await stream.shards(), await stream.tip()
     leases = {row.shard: row for row in rows if isinstance(row, Lease) and row.epoch == group.epoch}
     beats = [row for row in rows if isinstance(row, Heartbeat)]
+    names = sorted({name for lease in leases.values() for name in lease.marks})
+    begin = _Begin(tip.positions, group.start)
     order = [shard for shard in _in_order(lineage) if shard in leases]
     order += sorted(shard for shard in leases if shard not in lineage)
     return GroupView(
@@ -120,7 +122,7 @@ async def view_group(store: LeaseStore, stream: Stream) -> GroupView | None:
         created=group.created,
         foreign=group.epoch != facts.epoch,
         workers=_workers(beats, leases.values()),
-        leases=tuple(_lease(leases, shard, tip.positions or {}) for shard in order),
+        leases=tuple(_lease(leases, shard, names, begin) for shard in order),
     )
 
 
@@ -167,7 +169,7 @@ def _workers(beats: Iterable[Heartbeat], leases: Iterable[Lease]) -> tuple[Worke
 
 
 def _lease(
-    leases: Mapping[ShardId, Lease], shard: ShardId, tip: Mapping[ShardId, Position]
+    leases: Mapping[ShardId, Lease], shard: ShardId, names: Iterable[str], begin: _Begin
 ) -> LeaseView:
     lease = leases[shard]
     state: Literal["held", "free", "waiting", "ended"]
@@ -185,15 +187,30 @@ def _lease(
         owner=lease.owner,
         token=lease.token,
         wanted_by=lease.wanted_by,
-        consumers={name: _consumer(mark, tip.get(shard)) for name, mark in lease.marks.items()},
+        consumers={name: _consumer(shard, lease.marks.get(name, Mark()), begin) for name in names},
     )
 
 
-def _consumer(mark: Mark, tip: Position | None) -> ConsumerView:
-    begun = mark.position.sequence >= 0
-    behind = tip.sequence - mark.position.sequence if begun and tip is not None else None
+class _Begin(Struct, frozen=True):
+    """What it takes to say how far behind a mark is."""
+
+    tip: dict[ShardId, Position] | None
+    start: GroupStart
+
+    def count(self, shard: ShardId, position: Position) -> int | None:
+        """Return the sequence numbers between *position* and the tip, if they have no holes."""
+        if self.tip is None or shard not in self.tip:
+            return None
+        if position.sequence < 0:  # not begun: it will begin where the group does
+            if self.start.instant is not None:
+                return None
+            position = (self.start.positions or {}).get(shard, Position(0))
+        return max(0, self.tip[shard].sequence - position.sequence)
+
+
+def _consumer(shard: ShardId, mark: Mark, begin: _Begin) -> ConsumerView:
     return ConsumerView(
-        position=str(mark.position) if begun else None,
+        position=str(mark.position) if mark.position.sequence >= 0 else None,
         read_until=mark.read_until,
-        behind=None if behind is None else max(0, behind),
+        behind=begin.count(shard, mark.position),
     )
