@@ -123,11 +123,19 @@ def test_free_shards_are_taken_before_owners_are_asked() -> None:
     )
 
 
+def test_free_shards_go_first_to_whoever_has_most_room() -> None:
+    table = leases({"1": None, "2": None, "3": None, "4": "a", "5": "a"})
+    target = assign(["a", "b"], table, shards("1", "2", "3", "4", "5"), 0, LAPSE)
+    assert target == {"1": "b", "2": "a", "3": "b", "4": "a", "5": "a"}
+
+
 def test_a_standing_wish_is_not_repeated_and_not_crossed() -> None:
     table = leases({"1": "a", "2": "a", "3": "a", "4": "a"}, {"3": "b"})
     takeable = shards("1", "2", "3", "4")
     assert plan("b", ["a", "b"], table, takeable, LAPSE - 1, LAPSE) == Plan(want=(ShardId("1"),))
     assert plan("b", ["a", "b"], table, takeable, LAPSE, LAPSE).want == ("1", "2")
+    dated = [replace(lease, wanted_at=50 * LAPSE) for lease in table]
+    assert plan("b", ["a", "b"], dated, takeable, 51 * LAPSE - 1, LAPSE).want == ("1",)
 
 
 def test_a_wish_from_a_clock_far_ahead_does_not_stand() -> None:
