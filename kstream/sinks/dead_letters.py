@@ -158,7 +158,9 @@ def _loaded(name: str, body: bytes) -> StoredLetter:
             data = found.data.encode()
         else:
             data = b64decode(found.base64 or "", validate=True)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except UnknownFormat:
+        raise
+    except (msgspec.MsgspecError, ValueError, StoredDataError) as error:
         raise CorruptStore(f"{name} is not a dead letter, or damaged: {error}") from error
     record = Record(
         sequence=position.sequence,
