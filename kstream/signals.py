@@ -127,6 +127,8 @@ class Committed(Signal, frozen=True):
     reason: str
     seconds: float
     adopted: bool = False
+    beyond: bool = False
+    """What stood there already covers more than this roll: the rest is read through."""
 
 
 class Checkpointed(Signal, frozen=True):

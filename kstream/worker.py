@@ -90,11 +90,22 @@ class Worker(Generic[T]):
         self._leases = leases
         self._settings = settings
         self._observers = tuple(observers)
-        self._consumers: dict[str, Handles | tuple[str | Sink | TransactionalSink, Roll]] = {}
+        self.consumers: dict[str, Handles | tuple[str | Sink | TransactionalSink, Roll]] = {}
+        """By name. For testing kits and the command line, which look at what a worker does."""
         self._running: Running | None = None
         self._stop_asked = False
         self._beside: Tasks | None = None
         query_of(stream)
+
+    @property
+    def deduplicates(self) -> bool:
+        """Whether records are dropped whose ID was seen before."""
+        return self._dedup is not None
+
+    @property
+    def dead_letters(self) -> str | DeadLetters | None:
+        """Where records go that keep failing; ``None``: they block their shard."""
+        return self._letters
 
     # -- what to do with records ---------------------------------------------------------------
 
@@ -173,12 +184,12 @@ class Worker(Generic[T]):
     def _add(
         self, name: str, consumer: Handles | tuple[str | Sink | TransactionalSink, Roll]
     ) -> None:
-        if name in self._consumers:
+        if name in self.consumers:
             raise ConfigError(
                 f"two consumers of this worker are called {name!r}: give one another name, "
                 f"since each keeps its own checkpoint under its name"
             )
-        self._consumers[name] = consumer
+        self.consumers[name] = consumer
 
     # -- running -------------------------------------------------------------------------------
 
@@ -206,7 +217,7 @@ class Worker(Generic[T]):
             leases=self._leases,
             letters=self._letters,
             dedup=self._dedup is not None,
-            sinks={name: c[0] for name, c in self._consumers.items() if isinstance(c, tuple)},
+            sinks={name: c[0] for name, c in self.consumers.items() if isinstance(c, tuple)},
             observers=self._observers,
             resolved=resolved,
         )
@@ -241,7 +252,7 @@ class Worker(Generic[T]):
             self._stop_asked = False
 
     async def _prepare(self, ground: Ground) -> Running:
-        if not self._consumers:
+        if not self.consumers:
             raise UsageError(
                 "this worker has nothing to do: give it a handler (@worker.handler) or a sink "
                 "(worker.deliver_to)"
@@ -264,7 +275,7 @@ class Worker(Generic[T]):
 
     def _specs(self, ground: Ground) -> list[Consumes]:
         specs: list[Consumes] = []
-        for name, consumer in self._consumers.items():
+        for name, consumer in self.consumers.items():
             if isinstance(consumer, Handles):
                 specs.append(consumer)
             else:

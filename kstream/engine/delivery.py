@@ -222,6 +222,7 @@ class Delivery:
                     reason=reason,
                     seconds=self._world.clock.monotonic() - began,
                     adopted=committed.adopted,
+                    beyond=committed.through > batch.last,
                 )
             )
             batch = beyond(batch, reached)

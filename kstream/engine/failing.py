@@ -86,8 +86,12 @@ class Failures:
             retry=retry_if_not_exception_type((Halted, RejectedError)),
             reraise=True,
         )
+
+        async def attempt() -> None:  # tenacity awaits what it can see to be a coroutine function
+            await again()
+
         try:
-            await retrying(again)
+            await retrying(attempt)
         except Halted:
             raise
         except Exception as last:  # noqa: BLE001 - whatever a handler raises is its failure

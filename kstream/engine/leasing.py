@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from ..core.balance import plan
+from ..core.lineage import Lineage
 from ..core.tenure import (
     Listings,
     advanced,
@@ -129,7 +130,7 @@ class Leasing:
     async def end(self, grant: Grant, children: tuple[ShardId, ...]) -> None:
         """Create the children's rows, then the tombstone. Raises `LeaseLost`."""
         held = self._own(grant)
-        lineage = await self._patient(held, self._stream.shards)
+        lineage = await self._patient(held, self._list)
         rows = await self._patient(held, self._store.rows)
         known = [
             row.shard for row in rows if isinstance(row, Lease) and row.epoch == self.group.epoch
@@ -300,8 +301,7 @@ class Leasing:
         now = self._world.clock.monotonic()
         if now - self._listed_at < self._world.tuning.listing:
             return leases
-        lineage = await self._stream.shards()
-        self._listings.note(lineage)
+        lineage = await self._list()
         self._listed_at = now
         new = missing(lineage, leases, self.group)
         if new:
@@ -309,6 +309,12 @@ class Leasing:
             leases = leases | {row.shard: row for row in standing if isinstance(row, Lease)}
         await self._forget(leases)
         return leases
+
+    async def _list(self) -> Lineage:
+        """Return a complete listing, and remember it: what two in a row lack is gone."""
+        lineage = await self._stream.shards()
+        self._listings.note(lineage)
+        return lineage
 
     async def _forget(self, leases: Mapping[ShardId, Lease]) -> None:
         keep = int(self._world.tuning.tombstone * 1000)

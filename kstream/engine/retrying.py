@@ -75,4 +75,8 @@ async def patiently(
         sleep=asyncio.sleep,
         reraise=True,
     )
-    return await again(call)
+
+    async def attempt() -> T:  # tenacity awaits what it can see to be a coroutine function
+        return await call()
+
+    return await again(attempt)

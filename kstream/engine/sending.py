@@ -43,7 +43,7 @@ class Sending(Struct, frozen=True):
     """Bytes held at once: records on their way, and failures nobody was told of."""
     give_up_after: float = 120.0
     """How long after its acceptance a record may still be sent."""
-    lanes: int = 4
+    lanes: int = 1
     """Writes in flight at once."""
     largest: int = 1 << 20
     """Bytes the stream takes as one record."""

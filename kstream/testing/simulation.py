@@ -1,0 +1,384 @@
+"""Several workers, their services and a schedule of trouble, in one process and on virtual time.
+
+The workers are the real ones, from `Worker.serve_on` down; what stands below them is in memory.
+An hour of leases takes milliseconds, and a seed replays exactly.
+
+    with simulate(worker, workers=2, seed=7) as sim:
+        sim.put(b'{"n": 1}', key="ann")
+        sim.split(0)
+        sim.crash(0)
+        sim.settle()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from ..engine.consumers import Handles
+from ..engine.heart import TaskHost
+from ..engine.tuning import Tuning
+from ..engine.world import World
+from ..errors import UsageError
+from ..hosting import Ground
+from ..lease import Lease
+from ..leases.memory import MemoryLeases
+from ..local.memory import MemoryStreams
+from ..objects.memory import MemoryObjects
+from ..ports.objects import ObjectStore
+from ..ports.sink import Sink, TransactionalSink
+from ..position import Position
+from ..record import Batch, Entry, Failure, Record
+from ..seen.memory import MemorySeen
+from ..shard import ShardId
+from ..signals import Signal
+from ..sinks.chain import ChainSink
+from ..sinks.dead_letters import ObjectDeadLetters
+from ..worker import Worker
+from .clock import SimulatedClock
+from .faults import FaultPlan, FaultyLeases, FaultyObjects, FaultySeen, FaultyStream
+from .histories import Handled, History, Resumed
+from .loop import SimulatedLoop
+from .nodes import NODE, Node
+from .recording import RecordingLetters, RecordingObjects, RecordingStream, RecordingTable
+from .trace import Trace
+
+__all__ = ["Member", "Simulation", "simulate"]
+
+T = TypeVar("T")
+
+
+class Member:
+    """One simulated worker process."""
+
+    def __init__(self, node: Node, worker: Worker[Any], task: asyncio.Task[None]) -> None:
+        self.node = node
+        self.worker = worker
+        self.task = task
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, paused or not."""
+        return not self.node.crashed and not self.task.done()
+
+
+class Simulation:
+    """The services, the members, and what happened. All randomness comes from *seed*."""
+
+    def __init__(
+        self,
+        worker: Worker[Any],
+        *,
+        seed: int = 0,
+        shards: int = 2,
+        tuning: Tuning | None = None,
+        plan: FaultPlan | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        self.loop = SimulatedLoop(trace=trace)
+        self.seed = seed
+        self.chance = random.Random(seed)
+        self.history = History()
+        self.plan = plan or FaultPlan.none()
+        self.plan.network = self.loop.node("network")
+        self.signals: list[tuple[float, str, Signal]] = []
+        self.members: list[Member] = []
+        self._worker = worker
+        self._tuning = tuning or Tuning()
+        clock = SimulatedClock(self.loop)
+        inner = MemoryStreams(clock).create("simulated", shards=shards)
+        self.stream = RecordingStream(inner, self.history, self.loop.time)
+        self.table = RecordingTable(self.history, self.loop.time)
+        self.seen = MemorySeen()
+        self.sinks: dict[str, RecordingObjects] = {
+            name: RecordingObjects(name, self.history, self.loop.time)
+            for name, consumer in worker.consumers.items()
+            if not isinstance(consumer, Handles)
+        }
+        self.dead = MemoryObjects()
+        self.letters = RecordingLetters(
+            ObjectDeadLetters(self._faulty(self.dead)), self.history, self.loop.time
+        )
+        self._numbers = 0
+
+    # -- members -------------------------------------------------------------------------------
+
+    def start(self) -> Member:
+        """Start another worker process."""
+        self._numbers += 1
+        name = f"w{self._numbers}"
+        node = self.loop.node(name)
+        worker = copy.copy(self._worker)
+        worker.consumers = {
+            key: self._recorded(consumer) if isinstance(consumer, Handles) else consumer
+            for key, consumer in self._worker.consumers.items()
+        }
+        ground = node.call(self._ground, name)
+        member = Member(node, worker, node.start(worker.serve_on(ground), name=name))
+        self.members.append(member)
+        return member
+
+    def _ground(self, name: str) -> Ground:
+        world = World(
+            clock=SimulatedClock(self.loop, skew=self.plan.skew(name)),
+            chance=random.Random(f"{self.seed}/{name}"),
+            threads=None,
+            tuning=self._tuning,
+            observers=[lambda signal: self.signals.append((self.loop.time(), name, signal))],
+            host="simulated",
+            on_data_loss="continue",
+        )
+        return Ground(
+            name=name,
+            stream=FaultyStream(self.stream, self.plan),
+            leases=FaultyLeases(MemoryLeases(self.table, self._worker.group), self.plan),
+            seen=FaultySeen(self.seen, self.plan) if self._worker.deduplicates else None,
+            letters=self.letters if self._worker.dead_letters else None,
+            sinks={name: self._sink(name) for name in self.sinks},
+            world=world,
+            heart=TaskHost(),
+        )
+
+    def _sink(self, name: str) -> Sink | TransactionalSink:
+        """Return the member's own sink object over the shared objects."""
+        consumer = self._worker.consumers[name]
+        assert not isinstance(consumer, Handles)
+        sink = consumer[0]
+        if isinstance(sink, str):
+            query = dict(part.split("=", 1) for part in sink.partition("?")[2].split("&") if part)
+            return ChainSink(
+                self._faulty(self.sinks[name]),
+                form="envelope",
+                partition=query.get("partition"),
+                run=_inline,
+            )
+        return sink
+
+    def _faulty(self, store: ObjectStore) -> ObjectStore:
+        return FaultyObjects(store, self.plan)
+
+    def _recorded(self, spec: Handles) -> Handles:
+        """Return *spec* with its effects written down as they happen."""
+        if spec.mode == "batch":
+            return replace(spec, call=self._batch_recorded(spec))
+        call, name = spec.call, spec.name
+        if spec.is_async:
+
+            async def handle(record: Record) -> None:
+                await call(record)
+                self.handled(name, record.shard, record)
+
+            return replace(spec, call=handle)
+
+        def handle_plain(record: Record) -> None:
+            call(record)
+            self.handled(name, record.shard, record)
+
+        return replace(spec, call=handle_plain)
+
+    def _batch_recorded(self, spec: Handles) -> Callable[..., Any]:
+        call, name = spec.call, spec.name
+
+        async def handle(batch: Batch) -> None:
+            answer = call(batch)
+            if spec.is_async:
+                await answer
+            for record in batch.records:
+                self.handled(name, batch.shard, record)
+
+        def handle_plain(batch: Batch) -> None:
+            call(batch)
+            for record in batch.records:
+                self.handled(name, batch.shard, record)
+
+        return handle if spec.is_async else handle_plain
+
+    def handled(self, consumer: str, shard: ShardId, record: Record) -> None:
+        """Write down that *record* had its effect."""
+        node = NODE.get()
+        assert node is not None
+        self.history.record(
+            Handled(
+                worker=node.name,
+                consumer=consumer,
+                shard=shard,
+                position=record.position,
+                key=record.key,
+                id=record.id,
+                replay=record.replay,
+                time=self.loop.time(),
+            )
+        )
+
+    # -- what can happen (called between runs of the loop, or from a task of the world) --------
+
+    def crash(self, number: int) -> None:
+        """Kill a worker process: none of its code runs again."""
+        self.members[number].node.crash()
+
+    def pause(self, number: int) -> None:
+        """Stop a worker process in its tracks (SIGSTOP)."""
+        self.members[number].node.pause()
+
+    def resume(self, number: int) -> None:
+        """Let a paused worker process go on (SIGCONT)."""
+        node = self.members[number].node
+        self.history.record(Resumed(worker=node.name, time=self.loop.time()))
+        node.resume()
+
+    def stop(self, number: int) -> None:
+        """Ask a worker process to leave (SIGTERM)."""
+        member = self.members[number]
+        member.node.call(member.worker.stop)
+
+    async def write(self, entries: Sequence[Entry]) -> None:
+        """Write *entries* as a careful producer: again, with the same IDs, until accepted."""
+        stream = FaultyStream(self.stream, self.plan)
+        left = list(entries)
+        while left:
+            try:
+                outcomes = await stream.write(left)
+            except Exception:  # noqa: BLE001 - whatever the plan makes of it, it is written again
+                await asyncio.sleep(0.05)
+                continue
+            left = [e for e, o in zip(left, outcomes, strict=True) if isinstance(o, Failure)]
+
+    async def caught_up(self) -> bool:
+        """Return whether every consumer settled everything, and every closed shard is ended."""
+        lineage = await self.stream.shards()
+        ends = await self.stream.tip()
+        rows = self.table.snapshot(self._worker.group)
+        leases = {row.shard: row for row in rows if isinstance(row, Lease)}
+        for shard in lineage.values():
+            lease = leases.get(shard.id)
+            if lease is None or (shard.closed and not lease.ended):
+                return False
+            end = (ends.positions or {}).get(shard.id, Position(0))
+            for name in self._worker.consumers:
+                mark = lease.marks.get(name)
+                if not lease.ended and end.sequence and (mark is None or mark.position < end):
+                    return False
+        return True
+
+    async def settled(self, within: float) -> bool:
+        """Wait until everything is caught up; return whether that was *within* seconds."""
+        until = self.loop.time() + within
+        while not await self.caught_up():
+            if self.loop.time() > until:
+                return False
+            await asyncio.sleep(0.5)
+        return True
+
+    async def leave(self) -> None:
+        """Ask everybody to leave, and wait until they have."""
+        for number, member in enumerate(self.members):
+            if member.alive:
+                self.stop(number)
+        for member in self.members:
+            if not member.node.crashed:
+                await member.task
+
+
+class Driven:
+    """A `Simulation` driven from plain test code: each call runs the loop as far as it needs."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+
+    @property
+    def history(self) -> History:
+        """What happened so far."""
+        return self.simulation.history
+
+    def run(self, seconds: float) -> None:
+        """Let *seconds* of virtual time pass."""
+        self._do(asyncio.sleep(seconds))
+
+    def put(self, data: bytes, *, key: str | None = None, id: str | None = None) -> None:  # noqa: A002
+        """Write one record."""
+        self._do(self.simulation.write([Entry(data, key=key, id=id)]))
+
+    def split(self, number: int) -> None:
+        """Split the *number*-th open shard in its middle."""
+        self._do(self.simulation.stream.split(self._open()[number]))
+
+    def merge(self, number: int) -> None:
+        """Merge the *number*-th open shard with the next."""
+        one, other = self._open()[number : number + 2]
+        self._do(self.simulation.stream.merge(one, other))
+
+    def start(self) -> None:
+        """Start another worker."""
+        self.simulation.start()
+
+    def crash(self, number: int) -> None:
+        """Kill the *number*-th worker, and start another one."""
+        self.simulation.crash(number)
+        self.simulation.start()
+
+    def stop(self, number: int) -> None:
+        """Ask the *number*-th worker to leave, and start another one."""
+        self.simulation.stop(number)
+        self.simulation.start()
+
+    def pause(self, number: int, seconds: float) -> None:
+        """Stand the *number*-th worker still for *seconds*."""
+        self.simulation.pause(number)
+        self.run(seconds)
+        self.simulation.resume(number)
+
+    def settle(self, within: float = 600.0) -> None:
+        """Run until everything written is settled and every closed shard is ended.
+
+        Raises `UsageError` if that takes longer than *within* seconds of virtual time.
+        """
+        if not self._do(self.simulation.settled(within)):
+            raise UsageError(
+                f"not settled after {within:g} s of virtual time: a handler that never passes "
+                f"blocks its shard"
+            )
+
+    def _open(self) -> list[ShardId]:
+        return [shard.id for shard in self._do(self.simulation.stream.shards()).open_shards()]
+
+    def _do(self, work: Any) -> Any:
+        loop = self.simulation.loop
+        return loop.run_until_complete(work)
+
+
+@contextmanager
+def simulate(
+    worker: Worker[Any],
+    *,
+    workers: int = 2,
+    seed: int = 0,
+    shards: int = 2,
+    tuning: Tuning | None = None,
+) -> Iterator[Driven]:
+    """Run *workers* processes of *worker* against a stream in memory, on virtual time.
+
+    Synchronous: what the block does happens between steps of the simulation. An error of a
+    worker comes out of the call during which it happened.
+    """
+    simulation = Simulation(worker, seed=seed, shards=shards, tuning=tuning)
+    loop = simulation.loop
+    before = asyncio._get_running_loop()  # noqa: SLF001 - a simulation inside a loop cannot work
+    if before is not None:
+        raise UsageError("simulate() owns its event loop: call it from a plain test function")
+    try:
+        for _ in range(workers):
+            simulation.start()
+        yield Driven(simulation)
+        loop.run_until_complete(simulation.leave())
+    finally:
+        loop.close()
+
+
+async def _inline(body: Callable[[], T]) -> T:
+    return body()
