@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from typing import Final
 
 from typing_extensions import override
@@ -14,15 +13,13 @@ from ..sqlite.caller import CallerFactory, ThreadCaller
 from ..sqlite.database import Database, Durability, open_database
 from ..sqlite.filesystem import filesystem_type
 from ..sqlite.session import Session
-from .reference import run_reference
+from .reference import is_content_of, run_reference
 
 __all__ = ["SEEN_SCHEMA", "SqliteSeen"]
 
 SEEN_SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS kstream_seen (
         ref TEXT NOT NULL PRIMARY KEY,
-        name TEXT NOT NULL,
-        digest BLOB NOT NULL,
         body BLOB NOT NULL
     ) STRICT""",
 )
@@ -62,19 +59,11 @@ class SqliteSeen(SeenStore):
 
     @override
     async def append(self, name: str, run: bytes) -> str:
-        ref = run_reference(name, run)
-        await self._session.run(_append, ref, name, run)
-        return ref
+        return await self._session.run(_append, name, run)
 
     @override
     async def load(self, ref: str) -> bytes:
-        found = await self._session.run(_load, ref)
-        if found is None:
-            raise CorruptStore(f"the run of record IDs {ref} is missing")
-        body, digest = found
-        if _digest(body) != digest:
-            raise CorruptStore(f"the run of record IDs {ref} is damaged")
-        return body
+        return await self._session.run(_load, ref)
 
     @override
     async def drop(self, refs: Sequence[str]) -> None:
@@ -94,23 +83,22 @@ class SqliteSeen(SeenStore):
         await self._session.aclose()
 
 
-def _digest(body: bytes) -> bytes:
-    return blake2b(body, digest_size=16).digest()
-
-
-def _append(database: Database, ref: str, name: str, run: bytes) -> None:
+def _append(database: Database, name: str, run: bytes) -> str:
+    ref = run_reference(name, run)
     with database.writing():
         # The same reference is the same content: an append that is repeated changes nothing.
-        database.step(
-            "INSERT OR IGNORE INTO kstream_seen VALUES (?, ?, ?, ?)",
-            (ref, name, _digest(run), run),
-        )
+        database.step("INSERT OR IGNORE INTO kstream_seen VALUES (?, ?)", (ref, run))
+    return ref
 
 
-def _load(database: Database, ref: str) -> tuple[bytes, bytes] | None:
-    query = "SELECT body, digest FROM kstream_seen WHERE ref = ?"
-    found: tuple[bytes, bytes] | None = database.execute(query, (ref,)).fetchone()
-    return found
+def _load(database: Database, ref: str) -> bytes:
+    found = database.execute("SELECT body FROM kstream_seen WHERE ref = ?", (ref,)).fetchone()
+    if found is None:
+        raise CorruptStore(f"the run of record IDs {ref} is missing")
+    body: bytes = found[0]
+    if not is_content_of(ref, body):
+        raise CorruptStore(f"the run of record IDs {ref} is damaged")
+    return body
 
 
 def _drop(database: Database, refs: list[str]) -> None:

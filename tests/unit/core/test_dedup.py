@@ -273,6 +273,18 @@ def test_a_clock_that_stands_still_keeps_the_order_of_arrival() -> None:
         assert admitted(held, again) == ["id-1"]
 
 
+def test_a_restart_goes_on_counting_where_the_clock_stands_still() -> None:
+    window = DedupWindow(WIDE, KEY)
+    window.admit(batch([record(n, f"id-{n}", 7) for n in range(5)]))
+    run = window.cut(Position(4))
+    assert run is not None
+    second = restored([run], WIDE)
+    assert second.settled_watermark == 7
+    for held in (window, second):
+        held.admit(batch([record(5, "late", 3), record(6, "later", 7)]))
+    assert window.cut(Position(6)) == second.cut(Position(6))
+
+
 def test_old_ids_leave_memory_block_by_block() -> None:
     limits = DedupLimits(span_ms=10**9, count=10_000)
     window = DedupWindow(limits, KEY)

@@ -173,6 +173,26 @@ def test_a_run_goes_one_mark_after_the_mark_that_named_it_no_more() -> None:
     asyncio.run(body())
 
 
+def test_the_next_owner_of_a_shard_drops_what_its_predecessor_left() -> None:
+    async def body() -> None:
+        store = MemorySeen()
+        memory = await restored(store)
+        left: tuple[str, ...] = ()
+        for n in range(3):
+            memory.admit(batch(n, [f"id-{n}"]))
+            left = await memory.seal(Position(n))
+        memory = await restored(store, left)
+        memory.admit(batch(3, ["id-3"]))
+        windows = await memory.seal(Position(3))
+        assert len(windows) == 1
+        await memory.sealed(windows)
+        assert set(await store.references()) == {*left, *windows}
+        await memory.sealed(windows)
+        assert await store.references() == list(windows)
+
+    asyncio.run(body())
+
+
 def test_a_run_that_a_later_mark_will_name_is_not_dropped_by_an_earlier_one() -> None:
     async def body() -> None:
         store = MemorySeen()
