@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor
 from contextlib import suppress
 from contextvars import Context
+from itertools import count
 from typing import Any, Final, TypeVar, TypeVarTuple
 
 from .nodes import NODE, Node
@@ -48,12 +49,36 @@ class LeftBehind(AssertionError):
     """A simulation ended and something of it still ran, or something failed unheard."""
 
 
+class _Task(asyncio.Task[T]):
+    """A task that hashes by its number: asyncio keeps tasks in sets, and cancels in their order,
+    which would hang on memory addresses."""
+
+    def __init__(self, number: int, coro: Any, **options: Any) -> None:
+        self._number = number
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class _Future(asyncio.Future[T]):
+    """A future that hashes by its number, as `_Task` does."""
+
+    def __init__(self, number: int, *, loop: asyncio.AbstractEventLoop) -> None:
+        self._number = number
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class SimulatedLoop(asyncio.BaseEventLoop):
     """An event loop on virtual time. Sockets, subprocesses and threads do not belong here.
 
     Raises `Deadlock` as soon as nothing can happen any more, and `Livelock` after *patience* rounds
     in which time stood still. Tasks are referenced until they are done, so that garbage collection
-    decides nothing, and their default names count from 1 in every loop.
+    decides nothing; their default names count from 1 in every loop; and in sets they lie by that
+    number, so that a `TaskGroup` cancels in the same order in every run.
     """
 
     # Declared by asyncio's base class, which type checkers do not know from inside.
@@ -71,6 +96,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._patience = patience
         self._rounds = 0
         self._started = 0
+        self._number = count(1).__next__
         self._timers: list[tuple[float, int, Any]] = []
         self._timer_count = 0
         self._cancelled = 0
@@ -163,7 +189,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if name is None:
             # asyncio counts its default names over all loops of the process; a replay would differ.
             name = f"{getattr(coro, '__qualname__', 'task')}#{self._started}"
-        task = asyncio.Task(coro, loop=self, name=str(name), context=context, **options)
+        task: asyncio.Task[T] = _Task(
+            self._number(), coro, loop=self, name=str(name), context=context, **options
+        )
         node = NODE.get() if context is None else context.get(NODE)
         self._tasks.append((task, node))
         if len(self._tasks) >= self._sweep_at:
@@ -175,7 +203,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Return a new future of this loop. Raises `RuntimeError` when the loop is closed."""
         if self._closed:
             raise RuntimeError("Event loop is closed")
-        return asyncio.Future(loop=self)
+        return _Future(self._number(), loop=self)
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts

@@ -314,6 +314,39 @@ def test_a_clock_may_be_off_and_jump_while_monotonic_time_does_not() -> None:
     run_simulated(main)
 
 
+def test_a_task_group_cancels_in_the_order_of_creation_whatever_the_addresses() -> None:
+    """MUST: a seed replays exactly; asyncio keeps a group's tasks in a set."""
+
+    async def main(loop: SimulatedLoop) -> list[int]:
+        cancelled: list[int] = []
+
+        async def waits(number: int) -> None:
+            try:
+                await asyncio.sleep(100)
+            finally:
+                cancelled.append(number)
+
+        async def fails() -> None:
+            padding = []
+            async with asyncio.TaskGroup() as group:
+                for number in range(40):
+                    group.create_task(waits(number))
+                    padding.append(bytearray(number * 97 % 1013))
+                await asyncio.sleep(1)
+                raise ValueError
+
+        with pytest.raises(ExceptionGroup):
+            await fails()
+        waiting = [loop.create_future() for _ in range(40)]
+        for future in waiting:
+            future.set_result(None)
+        done, _ = await asyncio.wait(waiting)
+        assert list(done) == waiting
+        return cancelled
+
+    assert run_simulated(main) == list(range(40))
+
+
 async def _busy(loop: SimulatedLoop) -> None:
     async def worker(number: int) -> None:
         for step in range(10):
