@@ -62,7 +62,7 @@ class Producer(Generic[T]):
         budget: int | str = "64MiB",
         give_up_after: float | str = 120.0,
         grace: float | str = 30.0,
-        lanes: int = 4,
+        lanes: int = 1,
         clock: Clock | None = None,
         chance: random.Random | None = None,
     ) -> None:
@@ -119,7 +119,7 @@ class Producer(Generic[T]):
         except DeliveryError as failure:
             if error is None:
                 raise
-            _note(error, failure.records)
+            note_undelivered(error, failure.records)
 
     async def aclose(self) -> None:
         """Send what is held within the grace period, then close. Closing twice does no harm.
@@ -133,7 +133,7 @@ class Producer(Generic[T]):
         try:
             await sender.stop(self._grace)
         except BaseException as error:
-            _note(error, sender.told())
+            note_undelivered(error, sender.told())
             raise
         finally:
             await self._disconnect()
@@ -229,7 +229,7 @@ def _check(sending: Sending, grace: float) -> None:
         raise ConfigError(f"give_up_after={sending.give_up_after!r}: it must be more than 0")
 
 
-def _note(error: BaseException, records: tuple[Undelivered, ...]) -> None:
+def note_undelivered(error: BaseException, records: tuple[Undelivered, ...]) -> None:
     """List *records* in the notes of *error*. No payload: tracebacks end up in logs."""
     if not records:
         return
