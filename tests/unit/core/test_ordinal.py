@@ -36,6 +36,7 @@ def test_the_version_of_a_row_follows_the_formula(ordinal: int, arrivals: list[i
 def test_batches_larger_than_a_millisecond_holds_are_counted_exactly(
     arrivals: list[int], ordinal: int
 ) -> None:
+    assert module._CHUNK <= 1 << module._SHIFT
     with pytest.MonkeyPatch.context() as patch:  # a shift of 2: chunks of 4 records
         patch.setattr(module, "_SHIFT", 2)
         patch.setattr(module, "_CHUNK", 4)
