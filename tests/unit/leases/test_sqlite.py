@@ -13,7 +13,6 @@ import pytest
 from kstream.errors import NotFound
 from kstream.lease import Heartbeat
 from kstream.leases.sqlite import LeaseTable, SqliteLeases
-from kstream.ports.leases import Change
 
 ROOT = Path(__file__).parents[3]
 
@@ -43,7 +42,6 @@ DIE = """
 import asyncio, os, signal, sys
 from kstream.lease import Heartbeat
 from kstream.leases.sqlite import LeaseTable, SqliteLeases
-from kstream.ports.leases import Change
 
 async def main(path):
     store = SqliteLeases(LeaseTable(path, create=True), "g")
