@@ -20,9 +20,9 @@ __all__ = ["lineage_tree", "print_json", "print_table", "screen", "whisper"]
 def screen(*, err: bool = False) -> Console:
     """Return the terminal; in a pipe, one that never breaks a line."""
     stream = sys.stderr if err else sys.stdout
-    return Console(
-        file=stream, highlight=False, soft_wrap=not stream.isatty(), markup=False, emoji=False
-    )
+    # A pipe has no edge to cut a column or break a line at.
+    width = None if stream.isatty() else 1000
+    return Console(file=stream, highlight=False, markup=False, emoji=False, width=width)
 
 
 def print_json(value: Any) -> None:
@@ -41,10 +41,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         )
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
-    console = screen()
-    if not console.is_terminal:
-        console.width = 1000  # a pipe has no edge to cut a column at
-    console.print(table)
+    screen().print(table)
 
 
 def whisper(text: str) -> None:
@@ -62,7 +59,7 @@ def lineage_tree(view: StreamView) -> Tree:
     shards = {shard.id: shard for shard in view.shards}
     drawn: dict[str, Tree] = {}
     for shard in view.shards:  # parents come before their children
-        parents = [parent for parent in shard.parents if parent in shards]
+        parents = sorted(parent for parent in shard.parents if parent in shards)
         branch = drawn[parents[0]] if parents else root
         drawn[shard.id] = branch.add(_leaf(shard, parents[1:]))
         for other in parents[1:]:

@@ -113,15 +113,22 @@ def execute(arguments: Sequence[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output left (`kstream tail ... | head`): that is his good right.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     except Exception as error:  # noqa: BLE001 (the last place that can explain it)
+        if _reader_left(error):
+            # `kstream tail ... | head` took what it wanted: no error of ours. What is still
+            # buffered goes nowhere, or the interpreter would complain on its way out.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return DONE
         if "--debug" in arguments:
             traceback.print_exc()
         return _explain(error)
     return code if isinstance(code, int) else DONE
+
+
+def _reader_left(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_reader_left(inner) for inner in error.exceptions)
+    return isinstance(error, BrokenPipeError)
 
 
 def _explain(error: Exception) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from base64 import b64encode
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from ..operations.tail import tail as tail_stream
 from ..producer import Delivery, Producer
 from ..record import Batch, Entry, Receipt, Record
 from .arguments import as_json, start, stream_argument
+from .lines import lines_of, lines_of_stdin
 from .printing import whisper
 from .program import awaited, program
 
@@ -31,7 +32,15 @@ _AHEAD: Final = 2000
 @program.command()
 @stream_argument
 @click.argument("data", nargs=-1)
-@click.option("--file", "-f", "files", multiple=True, metavar="PATH", help="A record a line.")
+@click.option(
+    "--file",
+    "-f",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="PATH",
+    help="A record a line.",
+)
 @click.option("--key", "-k", help="Partition key of every record: they keep their order.")
 @click.option("--id", "record_id", help="Record ID, for a single record.")
 @click.option("--jsonl", is_flag=True, help="Check that each line is JSON; skip blank lines.")
@@ -59,9 +68,8 @@ async def put(
     fields = (key_field, id_field) if jsonl or key_field or id_field else None
     waiting: deque[Delivery] = deque()
     count = 0
-    lines = _given(data, files)
     async with Producer(stream) as producer:
-        for entry in _entries(lines, key, record_id, fields):
+        async for entry in _entries(_given(data, files), key, record_id, fields):
             waiting.append(await producer.enqueue(entry.data, key=entry.key, id=entry.id))
             count += 1
             if len(waiting) > _AHEAD:
@@ -71,29 +79,27 @@ async def put(
     whisper(f"{count} record(s) put")
 
 
-def _given(data: tuple[str, ...], files: tuple[str, ...]) -> Iterator[bytes]:
-    """Yield the records as they were given, one by one: files may be larger than memory."""
+async def _given(data: tuple[str, ...], files: tuple[str, ...]) -> AsyncIterator[bytes]:
+    """Yield the records as they were given, one by one."""
     for text in data:
         yield text.encode()
     for name in files:
-        with Path(name).open("rb") as lines:
-            yield from _lines(lines)
+        async for line in lines_of(Path(name)):
+            yield line
     if not data and not files:
-        yield from _lines(sys.stdin.buffer)
+        async for line in lines_of_stdin():
+            yield line
 
 
-def _lines(lines: Iterable[bytes]) -> Iterator[bytes]:
-    for line in lines:
-        yield line.removesuffix(b"\n").removesuffix(b"\r")
-
-
-def _entries(
-    lines: Iterable[bytes],
+async def _entries(
+    lines: AsyncIterator[bytes],
     key: str | None,
     record_id: str | None,
     fields: tuple[str | None, str | None] | None,
-) -> Iterator[Entry]:
-    for number, line in enumerate(lines, 1):
+) -> AsyncIterator[Entry]:
+    number = 0
+    async for line in lines:
+        number += 1
         if fields is None:
             yield Entry(line, key, record_id)
             continue
