@@ -67,6 +67,7 @@ class ShardLog:
                 id=entry.id,
                 headers=entry.headers,
                 shard=self.shard.id,
+                replay=entry.replay,
             )
         )
         return sequence

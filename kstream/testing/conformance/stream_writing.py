@@ -69,6 +69,8 @@ class WritingTests(StreamScenarios):
                 ),
                 Entry(b"no key"),
                 Entry(b"x", "both", "id-2", {"h": b"v"}),
+                Entry(b"x", "replayed", replay=1),
+                Entry(b"x", "replayed", "id-3", {"h": b"v"}, replay=2),
             ]
             receipts = await self.write(stream, entries)
             shard = await self.only_shard(stream)
@@ -79,7 +81,7 @@ class WritingTests(StreamScenarios):
                 assert record.key == entry.key
                 assert record.id == entry.id
                 assert (record.headers or None) == entry.headers
-                assert (record.sub, record.replay) == (0, 0)
+                assert (record.sub, record.replay) == (0, entry.replay)
 
         self.on_stream(scenario)
 
