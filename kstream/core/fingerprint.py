@@ -5,7 +5,8 @@ are. Two different IDs of at most L bytes collide only if the prime divides the 
 their numbers, which has at most (8 L + 66) / 127 prime factors of that size (66: what marks a replay). So for IDs chosen
 without knowing the key, **the probability that two collide is below (8 L + 66) / 127 / 2**120.5**:
 under 2**-117 for IDs of up to 128 bytes, 2**-97 for one record against a window of a million.
-That is a theorem (Karp and Rabin, 1987), not a hope about mixing, and costs half of BLAKE2b.
+That is a theorem (Karp and Rabin, 1987), not a hope about mixing, and takes two fifths of the
+time of BLAKE2b (184 against 473 ns for 36 characters, CPython 3.11 on one core).
 
 Who knows the key, or reads stored fingerprints beside their IDs, can compute the prime and build
 two IDs that collide. That wins nothing over sending the same ID twice, which every producer can.
