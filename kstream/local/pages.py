@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from ..errors import CorruptStore
 from ..position import At, Earliest, From, Start
 from ..record import Record
 from ..shard import ShardId
@@ -53,7 +54,11 @@ _PAGE: Final = "SELECT first, bytes, records FROM append WHERE shard = ? AND las
 
 def next_page(database: Database, shard: int, after: int, most: int) -> Page | Tip | Trimmed | None:
     """Return the records beyond sequence number *after*: at most *most* bytes, at least one
-    record; or what there is instead. ``None``: the shard or the stream is gone."""
+    record; or what there is instead. ``None``: the shard or the stream is gone.
+
+    Raises `CorruptStore` if *after* is a place the shard never had: waiting there would pass
+    over all that is written until then.
+    """
     while True:
         # The shard before its records: what it says is then no newer than what is found.
         row = database.execute(_SHARD, (shard,)).fetchone()
@@ -62,6 +67,11 @@ def next_page(database: Database, shard: int, after: int, most: int) -> Page | T
         stream, number, last, arrived, closed, trimmed, forgotten = row
         if trimmed > max(after, 0):
             return Trimmed(trimmed, forgotten > 0)
+        if after > max(last, 0):
+            raise CorruptStore(
+                f"a reader stands at {after} in {shard_id(number)}, which ends at {last}: the file "
+                "was replaced by an older copy, or the checkpoint is another stream's. Reset it"
+            )
         if last <= after or last == 0:
             children = _children(database, stream, number) if closed else ()
             return Tip(last, arrived, closed > 0, children)

@@ -90,8 +90,9 @@ def _refusal(entry: Entry) -> str | None:
     """Return why *entry* cannot be stored. What is stored must decode again, for ever."""
     if not isinstance(entry.data, bytes):
         return f"data must be bytes, not {type(entry.data).__name__}"
-    if entry.hash_key is not None and not 0 <= entry.hash_key < KEYSPACE_END:
-        return "hash_key must lie on the ring: 0 to 2**128 - 1"
+    place: object = 0 if entry.hash_key is None else entry.hash_key
+    if not isinstance(place, int) or not 0 <= place < KEYSPACE_END:
+        return "hash_key must be an int on the ring: 0 to 2**128 - 1"
     headers = entry.headers if entry.headers is not None else {}
     if not isinstance(headers, dict):
         return f"headers must be a dict, not {type(headers).__name__}"

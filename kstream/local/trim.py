@@ -8,7 +8,7 @@ import msgspec
 
 from ..clock import Clock
 from ..sqlite import Database
-from .life import Binding
+from .life import Binding, Life
 from .trust import TrustedClock, observe
 
 __all__ = ["encode_clock", "sweep", "trim"]
@@ -22,19 +22,22 @@ _decode_clock: Final = msgspec.msgpack.Decoder(TrustedClock).decode
 
 def trim(database: Database, binding: Binding, clock: Clock) -> bool:
     """Remove some of what is older than the stream's retention. Return whether more may be."""
+    life = binding.life(database)
+    return (life.retention > 0 and _step(database, life, clock)) or sweep(database)
+
+
+def _step(database: Database, life: Life, clock: Clock) -> bool:
     with database.writing():
-        life = binding.life(database)
-        (stored,) = database.execute("SELECT clock FROM stream WHERE id = ?", (life.id,)).fetchone()
-        before = _decode_clock(stored)
-        trusted = observe(before, clock.now(), int(clock.monotonic() * 1000))
-        database.step("UPDATE stream SET clock = ? WHERE id = ?", (encode_clock(trusted), life.id))
-        if not life.retention:
+        row = database.execute("SELECT clock FROM stream WHERE id = ?", (life.id,)).fetchone()
+        if row is None:  # deleted meanwhile
             return False
+        trusted = observe(_decode_clock(row[0]), clock.now(), int(clock.monotonic() * 1000))
+        database.step("UPDATE stream SET clock = ? WHERE id = ?", (encode_clock(trusted), life.id))
         oldest = trusted.now - life.retention
         removed = _remove(database, life.id, oldest)
         if removed < _STEP:
             _forget(database, life.id, oldest)
-    return removed >= _STEP or sweep(database)
+    return removed >= _STEP
 
 
 def _remove(database: Database, stream: int, oldest: int) -> int:
