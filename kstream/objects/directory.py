@@ -94,14 +94,17 @@ class DirectoryObjects:
             await run(lambda: write_new(new, body))
             await run(lambda: write_new(new_sidecar, stored))
             await run(lambda: make_folder(sidecar.parent))
-            mine = await run(lambda: link_if_absent(new_sidecar, sidecar))
-            if not mine:
-                mine = await run(sidecar.read_bytes) == stored
+            fresh = await run(lambda: link_if_absent(new_sidecar, sidecar))
+            mine = fresh or await run(sidecar.read_bytes) == stored
             await run(lambda: make_folder(path.parent))
             created = await run(lambda: link_if_absent(new, path))
-            if created and mine:
-                # We may have been suspended for so long that the sweep took our metadata.
-                await run(lambda: sidecar.exists() or link_if_absent(new_sidecar, sidecar))
+            if created:
+                if not await run(sidecar.exists):
+                    # A writer suspended for very long: its metadata was swept as a leftover.
+                    mine = await run(lambda: link_if_absent(new_sidecar, sidecar)) or mine
+            elif fresh:
+                # Somebody with the same bytes met our metadata and finished our object for us.
+                created = await run(lambda: digest_of(path)) == (digest, len(body))
         finally:
             await run(lambda: _remove(new, new_sidecar))
         return created and mine

@@ -136,6 +136,38 @@ def test_metadata_of_a_crashed_writer_is_not_taken_for_ones_own(tmp_path: Path) 
     run(check())
 
 
+def test_an_object_that_another_writer_finished_counts_as_created(tmp_path: Path) -> None:
+    """MUST: of several writers of one name exactly one succeeds, wherever the others come in."""
+
+    async def check() -> None:
+        class Interrupted(Steps):
+            root = tmp_path
+            others: list[bool] = []
+
+            async def __call__(self, call: Callable[[], T], /) -> T:
+                found = await super().__call__(call)
+                if self.count == self.die - 1:
+                    self.die = 10**9
+                    other = DirectoryObjects(self.root, run=Steps())
+                    self.others = [await other.put_if_absent("x", b"", {"last": "7"})]
+                return found
+
+        told = set()
+        for at in range(2, 13):
+            steps = Interrupted(at)
+            steps.root = tmp_path / str(at)
+            store = DirectoryObjects(steps.root, run=steps)
+            created = await store.put_if_absent("x", b"", {"last": "5"})
+            stands = await store.head("x")
+            assert stands is not None
+            assert [created, *steps.others].count(True) == 1
+            assert stands.metadata == {"last": "5" if created else "7"}
+            told.add(created)
+        assert told == {True, False}
+
+    run(check())
+
+
 def test_old_leftovers_are_swept_and_young_ones_are_not(tmp_path: Path) -> None:
     """Leftovers of crashed writers are harmless, and swept when old."""
 

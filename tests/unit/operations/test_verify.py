@@ -14,6 +14,7 @@ import pytest
 from kstream.lease import Group, Intent, Lease, Mark
 from kstream.local.memory import MemoryStream, MemoryStreams
 from kstream.objects.directory import DirectoryObjects
+from kstream.objects.memory import MemoryObjects
 from kstream.operations.verify import VerifyReport, verify
 from kstream.ports.dead_letters import Letter
 from kstream.ports.sink import Counts, Fence
@@ -22,6 +23,20 @@ from kstream.record import Batch, Entry, Receipt, Record, ShardEnded
 from kstream.shard import ShardId
 from kstream.sinks.chain import ChainSink
 from kstream.sinks.dead_letters import ObjectDeadLetters
+from kstream.sinks.formats import Format
+
+
+class SimulatedClock:
+    """Stands still until it is moved."""
+
+    ms = 1_700_000_000_000
+
+    def now(self) -> int:
+        return self.ms
+
+    def monotonic(self) -> float:
+        return self.ms / 1000
+
 
 CONSUMER = "file:archive"
 
@@ -380,5 +395,147 @@ def test_a_chain_that_begins_in_the_middle_needs_the_groups_start(tmp_path: Path
         assert kinds(await verify(store)) == {"gap"}
         group = Group("g", "e", GroupStart(positions={shard: Position(7)}))
         assert (await verify(store, group=group)).ok
+
+    run(check())
+
+
+async def forged(**changes: Any) -> VerifyReport:
+    """Return what verify says of one object whose metadata was written wrong."""
+    store, fence = MemoryObjects(), Fence("g", "e", 1, ShardId("0"), 1, "w")
+    records = [Record(n, 0, "k", b"%d" % n) for n in (1, 2, 3)]
+    batch = Batch(ShardId("0"), records, BEFORE_ALL, Position(3))
+    prepared = await ChainSink(store).prepare(batch, fence, Counts())
+    assert prepared is not None
+    assert prepared.final is not None
+    facts = msgspec.structs.replace(prepared.final.facts, **changes)
+    await store.put_if_absent(prepared.final.name, prepared.final.body, facts.encode())
+    return await verify(store)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"delivered": 2},
+        {"delivered": 4, "count": 4},
+        {"count": 5},
+        {"dropped": 1},
+        {"letters": 1, "count": 4},
+        {"dead": ("2",)},
+        {"dead_in": "_kstream/nowhere", "letters": 1, "count": 4},
+        {"after": Position(0)},
+        {"last": Position(-2)},
+        {"shard": ShardId("1")},
+        {"generation": 2},
+        {"digest": "0" * 64},
+        {"content": "0" * 64},
+        {"format": Format("raw")},
+        {"format": Format("jsonl", "gzip")},
+        {"format": None},
+    ],
+    ids=str,
+)
+def test_an_object_that_contradicts_itself_is_damage(changes: dict[str, Any]) -> None:
+    """Digests and counts: what an object says must be what it holds."""
+
+    async def check() -> None:
+        assert (await forged()).ok
+        report = await forged(**changes)
+        assert kinds(report) == {"damage"}
+        assert report.proved_until == {"g/0": "-1"}
+
+    run(check())
+
+
+def test_a_marker_that_lists_what_is_not_there_is_damage(tmp_path: Path) -> None:
+    """The parts of a span are proved by its marker, each of them."""
+
+    async def check() -> None:
+        for forge in ("another span", "count"):
+            store, fence = MemoryObjects(), Fence("g", "e", 1, ShardId("0"), 1, "w")
+            sink = ChainSink(store, partition="k={key}")
+            batch = Batch(ShardId("0"), [Record(1, 0, "k", b"1")], BEFORE_ALL, Position(1))
+            prepared = await sink.prepare(batch, fence, Counts())
+            assert prepared is not None
+            assert prepared.final is not None
+            part, final = prepared.parts[0], prepared.final
+            wrong = {"last": Position(2)} if forge == "another span" else {}
+            facts = msgspec.structs.replace(part.facts, **wrong)
+            await store.put_if_absent(part.name, part.body, facts.encode())
+            more = {} if wrong else {"delivered": 2, "count": 2}
+            facts = msgspec.structs.replace(final.facts, **more)
+            await store.put_if_absent(final.name, final.body, facts.encode())
+            assert kinds(await verify(store)) == {"damage"}
+
+    run(check())
+
+
+def test_every_generation_is_walked_and_only_the_newest_is_held_against_the_marks(
+    tmp_path: Path,
+) -> None:
+    """A reset leaves what was delivered before it as it is."""
+
+    async def check() -> None:
+        store, shard = MemoryObjects(), ShardId("0")
+        sink = ChainSink(store)
+        for generation, first in ((1, 8), (2, 1)):
+            fence = Fence("g", "e", generation, shard, 1, "w")
+            record = Record(first, 0, "k", b"1")
+            after = Position(first - 1) if generation == 1 else BEFORE_ALL
+            batch = Batch(shard, [record], after, record.position)
+            prepared = await sink.prepare(batch, fence, Counts())
+            assert prepared is not None
+            await sink.commit(prepared)
+        mark = Mark(position=Position(1), started=True)
+        lease = Lease("e", shard, marks={CONSUMER: mark})
+        group = Group("g", "e", GroupStart(), generation=2)
+        report = await verify(store, consumer=CONSUMER, group=group, leases=[lease])
+        assert report.problems == ()
+        assert (report.objects, report.records, report.duplicates) == (2, 2, 0)
+
+    run(check())
+
+
+def test_an_overlap_is_a_duplicate(tmp_path: Path) -> None:
+    """Two objects that cover one place of the log."""
+
+    async def check() -> None:
+        store, shard = MemoryObjects(), ShardId("0")
+        sink, fence = ChainSink(store), Fence("g", "e", 1, shard, 1, "w")
+        for after, last in ((BEFORE_ALL, 5), (Position(3), 7)):
+            record = Record(last, 0, "k", b"1")
+            prepared = await sink.prepare(
+                Batch(shard, [record], after, record.position), fence, Counts()
+            )
+            assert prepared is not None
+            await sink.commit(prepared)
+        report = await verify(store)
+        assert (report.duplicates, report.gaps) == (1, 0)
+        assert report.proved_until == {"g/0": "5"}
+
+    run(check())
+
+
+def test_spans_that_the_stream_has_trimmed_are_proved_by_the_chain_alone(tmp_path: Path) -> None:
+    """Compared with the stream while retained, and no longer."""
+
+    async def check() -> None:
+        clock = SimulatedClock()
+        archive = Archive(tmp_path)
+        archive.stream = MemoryStreams(clock).create("s", retention=1_000)
+        await archive._write(range(1, 7))
+        clock.ms += 600
+        await archive._write(range(7, 12))
+        (shard,) = [*(await archive.stream.shards())]
+        facts = await archive.stream.facts()
+        archive.group = Group("g", facts.epoch, GroupStart())
+        await archive._shard(shard, (), 0, 0)
+        whole = await archive.verify()
+        assert (whole.ok, whole.compared) == (True, 11)
+        clock.ms += 600
+        later = await archive.verify()
+        assert later.problems == ()
+        assert 0 < later.compared < 11
+        clock.ms += 2_000
+        assert ((await archive.verify()).compared, (await archive.verify()).ok) == (0, True)
 
     run(check())
