@@ -42,6 +42,7 @@ DIE = """
 import asyncio, os, signal, sys
 from kstream.lease import Heartbeat
 from kstream.leases.sqlite import LeaseTable, SqliteLeases
+from kstream.ports.leases import Change
 
 async def main(path):
     store = SqliteLeases(LeaseTable(path, create=True), "g")
