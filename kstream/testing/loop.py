@@ -238,8 +238,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         remains = self._unfinished()
         self._tasks.clear()
         self._timers.clear()
-        for task, node in remains:
-            _bury(task, node)
+        undead = [task.get_name() for task, node in remains if not _bury(task, node)]
+        if undead:
+            raise RuntimeError(f"{undead} refuse to end: they swallow GeneratorExit for ever")
 
     # -- the loop itself ----------------------------------------------------------------------
 
@@ -358,18 +359,18 @@ def _settle(deliver: Callable[[Any], None], future: asyncio.Future[Any], outcome
         deliver(outcome)
 
 
-def _bury(task: asyncio.Task[Any], node: Node | None) -> None:
-    """Take apart a task that never finishes. Its loop is closed, so it can start and await nothing.
+def _bury(task: asyncio.Task[Any], node: Node | None) -> bool:
+    """Take apart a task that never finishes; return whether it let us.
 
-    ``close`` runs its ``finally`` blocks, one round of them for each ``await`` that they hide
-    behind; what they raise concerns nobody. Run as the node's code, `refuse_the_dead` keeps them
-    from the world.
+    Its loop is closed, so it can start and await nothing. ``close`` runs its ``finally`` blocks,
+    one round of them for each ``await`` that they hide behind; what they raise concerns nobody.
+    Run as the node's code, `refuse_the_dead` keeps them from the world.
     """
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own switch for this
     coro: Any = task.get_coro()
     for _ in range(_CLOSE_ATTEMPTS):
         if getattr(coro, "cr_frame", None) is None:
-            return
+            return True
         with suppress(BaseException):
             coro.close() if node is None else node.call(coro.close)
-    raise RuntimeError(f"{task.get_name()} refuses to end: it swallows GeneratorExit for ever")
+    return False

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import subprocess
 import sys
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -269,6 +270,70 @@ def test_timers_of_a_crashed_node_do_not_move_the_clock() -> None:
 
     with pytest.raises(Deadlock, match=r"at 1\.0 s"):
         run_simulated(main)
+
+
+def test_a_coroutine_that_holds_on_to_life_is_buried_and_an_immortal_one_is_named() -> None:
+    lives = 0
+
+    class Nothing:
+        def __await__(self) -> Generator[None, None, None]:
+            yield
+
+    async def clings(most: int, future: asyncio.Future[None]) -> None:
+        nonlocal lives
+        while lives < most:
+            lives += 1
+            try:
+                await (future if lives == 1 else Nothing())
+            except GeneratorExit:
+                continue
+
+    async def main(loop: SimulatedLoop, most: int) -> None:
+        loop.node("cat").start(clings(most, loop.create_future()), name="cat")
+        await asyncio.sleep(1)
+        loop.nodes["cat"].crash()
+
+    run_simulated(lambda loop: main(loop, 9))
+    assert lives == 9
+    lives = 0
+    with pytest.raises(RuntimeError, match="'cat'"):
+        run_simulated(lambda loop: main(loop, 101))
+    gc.collect()
+
+
+def test_a_closed_loop_starts_nothing() -> None:
+    loop = SimulatedLoop()
+    loop.close()
+    loop.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.call_soon(print)
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.call_later(1, print)
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.create_future()
+    sleep = asyncio.sleep(1)
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.create_task(sleep)
+    sleep.close()
+
+
+def test_a_node_has_one_life_under_its_name_and_says_how_it_is() -> None:
+    async def main(loop: SimulatedLoop) -> None:
+        node = loop.node("a")
+        with pytest.raises(ValueError, match="another name"):
+            loop.node("a")
+        states = [repr(node)]
+        node.pause()
+        states.append(repr(node))
+        node.crash()
+        states.append(repr(node))
+        assert states == ["<Node a running>", "<Node a paused>", "<Node a crashed>"]
+
+    run_simulated(main)
+    loop = SimulatedLoop()
+    with pytest.raises(RuntimeError, match="without a trace"):
+        loop.digest()
+    loop.close()
 
 
 def test_the_dead_are_refused_and_the_living_are_not() -> None:
