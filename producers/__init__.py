@@ -1,0 +1,1 @@
+"""Small programs that produce: `python -m producers.NAME --help`. Read them as documentation."""
