@@ -85,6 +85,9 @@ class DirectoryObjects:
         """
         path = self._path(name)
         await self.open()
+        if await self._run(path.exists):
+            await self._run(lambda: sync_folder(path.parent))
+            return False
         digest = sha256(body).hexdigest()
         sidecar = self._sidecar(name, digest)
         stored = msgspec.json.encode(_Sidecar(FORMAT, name, digest, dict(metadata)))
@@ -121,8 +124,7 @@ class DirectoryObjects:
             return None
         digest, size = found
         sidecar = await self._run(lambda: self._read_sidecar(name, digest))
-        # Another process may have linked it and not synced yet; who goes on from here must not
-        # find it gone after a power cut.
+        # Another process may have linked it and not synced yet (see `link_if_absent`).
         await self._run(lambda: sync_folder(path.parent))
         return StoredObject(name, size, sidecar.metadata)
 

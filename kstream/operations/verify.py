@@ -11,7 +11,8 @@ and cannot know that there was more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 
 from msgspec import Struct
 
@@ -23,7 +24,7 @@ from ..position import BEFORE_ALL, Earliest, From, Position
 from ..shard import ShardId
 from ..sinks.dead_letters import ObjectDeadLetters
 from ..sinks.naming import Chain, Name, parse_name
-from .verify_chain import Inventory, Problem, ShardProof, walk_chain
+from .verify_chain import Inventory, Problem, ShardProof, Source, walk_chain
 from .verify_stream import StreamCursor
 
 __all__ = ["Problem", "ShardProof", "VerifyReport", "verify"]
@@ -85,32 +86,30 @@ async def verify(
     leases: Sequence[Lease] = (),
     letters: ObjectDeadLetters | None = None,
     stream: Stream | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> VerifyReport:
     """Walk everything delivered under *prefix* of *store*.
 
     With *group*, its *leases* and the name of the *consumer*: the ends of the chains are held
     against the marks. With *letters*: every dead letter that an object lists must be there. With
-    *stream*: spans that it still retains are compared record by record. Raises `RetryableError`
+    *stream*: spans that it still retains are compared record by record. *progress* hears of every
+    object looked at, and how many there are. Raises `RetryableError`
     if a store or the stream does not answer, and `NotFound` if there is no such stream.
     """
     inventory, problems = await _take_stock(store, prefix, letters)
     places = _Places(group, leases, consumer)
+    cursor_of = await _cursors(stream)
     shards: list[ShardProof] = []
-    retained = {*(await stream.shards())} if stream else set()
+    source = Source(store, prefix, letters, consumer, _counted(inventory, progress))
     for chain in sorted(inventory, key=lambda c: (c.group, c.generation, c.epoch, c.shard)):
-        cursor = None
-        if stream and places.is_current(chain) and chain.shard in retained:
-            cursor = StreamCursor(stream, chain.shard)
+        cursor = cursor_of(chain)
         try:
             proof, found = await walk_chain(
-                store,
-                prefix,
+                source,
                 chain,
                 inventory[chain],
                 start=places.start(chain),
                 pending=places.pending(chain),
-                letters=letters,
-                consumer=consumer,
                 cursor=cursor,
             )
         finally:
@@ -121,6 +120,29 @@ async def verify(
     problems += _check_parents(shards)
     problems += places.check_tails({proof.chain: proof for proof in shards})
     return VerifyReport(tuple(shards), tuple(problems))
+
+
+def _counted(
+    inventory: Mapping[Chain, Inventory], progress: Callable[[int, int], None]
+) -> Callable[[], None]:
+    total = sum(len(found.links) for found in inventory.values())
+    done = count(1)
+    return lambda: progress(next(done), total)
+
+
+async def _cursors(stream: Stream | None) -> Callable[[Chain], StreamCursor | None]:
+    """Return what gives a reader for a chain that is of *stream* and that it still lists."""
+    if stream is None:
+        return lambda _: None
+    facts, listed = await stream.facts(), await stream.shards()
+
+    def cursor(chain: Chain) -> StreamCursor | None:
+        ours = Chain.in_life(chain.group, facts.epoch, chain.generation, chain.shard)
+        return (
+            StreamCursor(stream, chain.shard) if chain == ours and chain.shard in listed else None
+        )
+
+    return cursor
 
 
 async def _take_stock(

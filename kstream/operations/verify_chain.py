@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Literal
 
@@ -19,7 +19,7 @@ from ..sinks.naming import Chain, Name
 from ..sinks.spans import PartList
 from .verify_stream import Lines, StreamCursor, compare
 
-__all__ = ["Inventory", "Problem", "ShardProof", "walk_chain"]
+__all__ = ["Inventory", "Problem", "ShardProof", "Source", "walk_chain"]
 
 
 class Problem(Struct, frozen=True):
@@ -88,20 +88,28 @@ class Inventory:
                 self.links.append((name.after, full))
 
 
+class Source(Struct, frozen=True):
+    """Where to look."""
+
+    store: ObjectStore
+    prefix: str
+    letters: ObjectDeadLetters | None
+    consumer: str
+    looked: Callable[[], None]
+    """Called once for each link of a chain."""
+
+
 class Broken(Exception):
     """One object is not what it says."""
 
 
 async def walk_chain(
-    store: ObjectStore,
-    prefix: str,
+    source: Source,
     chain: Chain,
     inventory: Inventory,
     *,
     start: Position | None,
     pending: Position | None,
-    letters: ObjectDeadLetters | None,
-    consumer: str,
     cursor: StreamCursor | None,
 ) -> tuple[ShardProof, list[Problem]]:
     """Walk *chain* and return what holds, and what does not.
@@ -109,7 +117,7 @@ async def walk_chain(
     *start*: where it must begin (``None``: anywhere). *pending*: after which position a span may be
     unfinished.
     """
-    walk = _Walk(store, prefix, chain, inventory, letters, consumer, cursor)
+    walk = _Walk(source, chain, inventory, cursor)
     await walk.run(start)
     walk.check_parts(pending)
     return walk.proof(), walk.problems
@@ -118,21 +126,15 @@ async def walk_chain(
 class _Walk:
     def __init__(
         self,
-        store: ObjectStore,
-        prefix: str,
+        source: Source,
         chain: Chain,
         inventory: Inventory,
-        letters: ObjectDeadLetters | None,
-        consumer: str,
         cursor: StreamCursor | None,
     ) -> None:
         self.problems: list[Problem] = []
-        self._store = store
-        self._prefix = prefix
+        self._source = source
         self._chain = chain
         self._inventory = inventory
-        self._letters = letters
-        self._consumer = consumer
         self._cursor = cursor
         self._facts: list[Facts] = []
         self._listed: set[str] = set()
@@ -160,6 +162,7 @@ class _Walk:
             )
         for after, name in links:
             await self._link(after, name)
+            self._source.looked()
         if end and links and end.last != self._tail:
             self._bad(
                 "gap" if end.last > self._tail else "duplicate",
@@ -217,11 +220,11 @@ class _Walk:
 
     async def _open(self, name: str) -> tuple[Facts, bytes]:
         try:
-            stands = await self._store.head(name)
+            stands = await self._source.store.head(name)
             if stands is None:
                 raise Broken("it is gone")
             facts = Facts.decode(name, stands.metadata)
-            body = await self._store.get(name)
+            body = await self._source.store.get(name)
         except (StoredDataError, NotFound) as error:
             raise Broken(str(error)) from error
         ours = Chain.in_life(facts.group, facts.epoch, facts.generation, facts.shard)
@@ -250,7 +253,7 @@ class _Walk:
             raise Broken(f"it does not list parts: {error}") from error
         lines = []
         for part in listed:
-            full = self._prefix + part.name
+            full = self._source.prefix + part.name
             self._listed.add(full)
             try:
                 facts, content = await self._open(full)
@@ -267,7 +270,7 @@ class _Walk:
     async def _check_letters(self, name: str, facts: Facts) -> Sequence[str]:
         dead: Sequence[str] = facts.dead
         if facts.dead_in:
-            full = self._prefix + facts.dead_in
+            full = self._source.prefix + facts.dead_in
             if full not in self._inventory.lists:
                 raise Broken(f"its list of dead letters, {full}, is missing")
             dead = (await self._open(full))[1].decode().split(",")
@@ -275,9 +278,9 @@ class _Walk:
             raise Broken(f"it counts {facts.letters} dead letters and lists {len(dead)}")
         for position in dead:
             said = "no store of dead letters was given"
-            if self._letters:
+            if self._source.letters:
                 at = Position.parse(position)
-                said = await self._letters.missing(self._chain, self._consumer, at)
+                said = await self._source.letters.missing(self._chain, self._source.consumer, at)
             if said:
                 self._bad(
                     "letter",

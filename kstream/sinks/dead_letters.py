@@ -9,6 +9,7 @@ left a letter for a record that another worker delivered.
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
 from typing import Final
@@ -28,6 +29,9 @@ from .naming import Chain, escape, position_key
 __all__ = ["FORMAT", "ObjectDeadLetters", "StoredLetter"]
 
 FORMAT: Final = 1
+
+
+_LETTER: Final = re.compile(r"(?:_replayed/)?[^/]+/[0-9a-f]{12}-g\d+/[^/]+/[^/]+/\d+-\d+\.json")
 
 
 class StoredLetter(Struct, frozen=True):
@@ -65,8 +69,10 @@ class ObjectDeadLetters:
         return f"{self._prefix}{chain.objects}{escape(consumer)}/{position_key(position)}.json"
 
     def keeps(self, store: ObjectStore, name: str) -> bool:
-        """Return whether *name* in *store* is a letter's."""
-        return store is self._store and name.startswith(self._prefix) and name.endswith(".json")
+        """Return whether *name* in *store* is a letter's, or its note that it was replayed."""
+        if store is not self._store or not name.startswith(self._prefix):
+            return False
+        return _LETTER.fullmatch(name.removeprefix(self._prefix)) is not None
 
     async def missing(self, chain: Chain, consumer: str, position: Position) -> str:
         """Return what is wrong with the letter at *position*; "" if it stands whole.

@@ -160,6 +160,35 @@ def test_what_was_delivered_whole_is_proved(tmp_path: Path, settings: dict[str, 
     run(check())
 
 
+def test_progress_is_told_object_by_object(tmp_path: Path) -> None:
+    """A long walk shows how far it came."""
+
+    async def check() -> None:
+        archive = Archive(tmp_path)
+        await archive.deliver()
+        told: list[tuple[int, int]] = []
+        await verify(
+            archive.store, prefix="out/", progress=lambda done, of: told.append((done, of))
+        )
+        count = len(archive.files())
+        assert told == [(n, count) for n in range(1, count + 1)]
+
+    run(check())
+
+
+def test_another_stream_of_that_name_is_not_compared(tmp_path: Path) -> None:
+    """A stream deleted and made again has another epoch."""
+
+    async def check() -> None:
+        archive = Archive(tmp_path)
+        await archive.deliver()
+        archive.stream = MemoryStreams(SimulatedClock()).create("s")
+        report = await archive.verify(marks=False)
+        assert (report.ok, report.compared) == (True, 0)
+
+    run(check())
+
+
 def delete(path: Path) -> None:
     path.unlink()
 
@@ -308,6 +337,9 @@ def test_letters_in_the_same_place_are_not_unknown_files(tmp_path: Path) -> None
         archive.letters = ObjectDeadLetters(archive.store, "out/dead/")
         await archive.deliver(dead=3)
         assert (await verify(archive.store, prefix="out/", letters=archive.letters)).ok
+        await archive.store.put_if_absent("out/dead/copy.json", b"{}", {})
+        report = await verify(archive.store, prefix="out/", letters=archive.letters)
+        assert kinds(report) == {"unknown"}
         assert "unknown" in kinds(await verify(archive.store, prefix="out/"))
 
     run(check())
