@@ -89,7 +89,7 @@ class Producer(Generic[T]):
         lanes: int = 1,
     ) -> None:
         self._make: Callable[[], _asyncio.Producer[T]] = partial(
-            _asyncio.Producer,
+            _asyncio.Producer[T],
             stream,
             codec=codec,
             linger=linger,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Final
 from zlib import crc32
 
@@ -197,7 +198,7 @@ class Sender:
             await self._wait_for_retry(lane, after)
 
     def _settle(
-        self, batch: list[Delivery], outcomes: list[Outcome], cause: Exception | None
+        self, batch: list[Delivery], outcomes: Sequence[Outcome], cause: Exception | None
     ) -> list[Delivery]:
         """Give each record its outcome; return those that are to be sent again, in order."""
         again: list[Delivery] = []
