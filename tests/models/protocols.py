@@ -111,10 +111,11 @@ async def chain(world: World, who: int) -> None:
             return
 
 
-async def partitioned(world: World, who: int, *, fenced: bool = True) -> None:
+async def partitioned(world: World, who: int, *, fenced: bool = True, pure: bool = True) -> None:
     """As it ships: the exact span in the mark, then one object per partition.
 
-    Without *fenced* the intent is not written.
+    Without *fenced* the intent is not written; without *pure* each worker has partitions of its
+    own, as if they came from its clock.
     """
     fence, mark = await world.take(who)
     sink, sizes = ChainSink(world.store, partition="p={value.p}", run=inline), cuts(who)
@@ -122,7 +123,11 @@ async def partitioned(world: World, who: int, *, fenced: bool = True) -> None:
     at, redo = resume.position.sequence, resume.redo
     while at < N:
         last = redo.last.sequence if redo else min(max(at, 0) + next(sizes), N)
-        prepared = await sink.prepare(batch(PLAIN, at, last), fence, Counts())
+        span = batch(PLAIN, at, last)
+        if not pure and who == 1:
+            for each in span.records:
+                each.data = each.data.replace(b'"p":', b'"p":1')
+        prepared = await sink.prepare(span, fence, Counts())
         assert prepared is not None
         if fenced and redo is None and not await world.advance(fence, at, prepared.intent):
             return

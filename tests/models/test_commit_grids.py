@@ -73,6 +73,12 @@ WRONG: list[tuple[str, Protocol, Judge, str]] = [
         "doubled",
     ),
     (
+        "partitions from the clock",
+        partial(p.partitioned, pure=False),
+        p.judge_records,
+        "doubled",
+    ),
+    (
         "partitions without an intent",
         partial(p.partitioned, fenced=False),
         p.judge_records,
