@@ -82,6 +82,8 @@ class Heartbeat(Struct, frozen=True, omit_defaults=True, tag="heartbeat"):
     worker: str
     revision: int = 0
     dead: bool = False
+    leaving: bool = False
+    """It hands its shards over and wants no others."""
     host: str = ""
     pid: int = 0
     patience: float = 0.0

@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import inspect
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, Self, overload
+from typing import Any, Generic, Protocol, Self, overload
 
 from typing_extensions import TypeVar
 
 from .core.batching import Roll
 from .core.dedup import DedupLimits
 from .engine.assembly import Assembly, Policies
-from .engine.consumers import Consumes, Delivers, Handles, Mode
+from .engine.consumers import Consumes, Delivers, Handles, Mode, Pull
 from .engine.groups import StartAt, join_group
 from .engine.leasing import Leasing
 from .engine.retrying import Retry, patiently
@@ -27,7 +27,6 @@ from .hosting import Ground, Wanted, open_ground, query_of, sink_name
 from .ports.codec import Codec
 from .ports.dead_letters import DeadLetters
 from .ports.sink import Sink, TransactionalSink
-from .record import Batch, Record
 from .settings import Settings, load_settings
 from .signals import Observer, WorkerStarted
 
@@ -35,8 +34,14 @@ __all__ = ["Worker"]
 
 T = TypeVar("T", default=bytes)
 H = TypeVar("H", bound=Callable[..., Any])
-RecordHandler = Callable[[Record[T]], Awaitable[None] | None]
-BatchHandler = Callable[[Batch[T]], Awaitable[None] | None]
+
+
+class Registers(Protocol):
+    """A decorator that returns the function as it is."""
+
+    def __call__(self, function: H, /) -> H:
+        """Register *function*."""
+        ...
 
 
 class Worker(Generic[T]):
@@ -115,12 +120,11 @@ class Worker(Generic[T]):
     @overload
     def handler(
         self, *, concurrency: int = 1, name: str = "handler", inline: bool = False
-    ) -> Callable[[H], H]: ...
+    ) -> Registers: ...
 
     def handler(
         self,
         function: Any = None,
-        /,
         *,
         concurrency: int = 1,
         name: str = "handler",
@@ -141,10 +145,10 @@ class Worker(Generic[T]):
     def batch_handler(self, function: H, /) -> H: ...
 
     @overload
-    def batch_handler(self, *, name: str = "handler", inline: bool = False) -> Callable[[H], H]: ...
+    def batch_handler(self, *, name: str = "handler", inline: bool = False) -> Registers: ...
 
     def batch_handler(
-        self, function: Any = None, /, *, name: str = "handler", inline: bool = False
+        self, function: Any = None, *, name: str = "handler", inline: bool = False
     ) -> Any:
         """Have *function* called with each `Batch`; returns the function as it is.
 
@@ -168,6 +172,12 @@ class Worker(Generic[T]):
                 raise UsageError("a sink of your own needs a name: deliver_to(sink, name='...')")
             name = sink_name(sink)
         self._add(name, (sink, Roll.parse(roll) if isinstance(roll, str) else roll))
+
+    def pull(self, offer: Pull, *, name: str = "handler") -> None:
+        """Have *offer* called with each batch and the means to settle its records one by one:
+        what `Consumer` is made of. It returns when it is through with the batch."""
+        decode = None if self._codec is None else self._codec.decode
+        self._add(name, Handles(name, offer, "pull", decode=decode))
 
     def _register(
         self, function: Any, mode: Mode, name: str, concurrency: int, *, inline: bool

@@ -119,18 +119,30 @@ def still_ours(row: Row | None, lease: Lease) -> bool:
 
 class Listings:
     """Remembers complete listings, to tell a shard that is gone from one that a stale listing
-    lacks."""
+    lacks.
 
-    __slots__ = ("_before", "_last")
+    A listing may be old: older, even, than the shard. Therefore two in a row count, and only
+    such as were taken after the shard was known.
+    """
+
+    __slots__ = ("_before", "_known", "_last", "_noted")
 
     def __init__(self) -> None:
         self._last: Lineage | None = None
         self._before: Lineage | None = None
+        self._noted = 0
+        self._known: dict[ShardId, int] = {}
+
+    def know(self, leases: Iterable[Lease]) -> None:
+        """Take note of which shards exist or existed: those of *leases*, and their parents."""
+        named = dict.fromkeys(shard for lease in leases for shard in (lease.shard, *lease.parents))
+        self._known = {shard: self._known.get(shard, self._noted) for shard in named}
 
     def note(self, listing: Lineage) -> None:
         """Take a complete listing. Raises `IncompleteListing` for one that has a hole."""
         listing.check_complete()
         self._before, self._last = self._last, listing
+        self._noted += 1
 
     @property
     def last(self) -> Lineage | None:
@@ -138,10 +150,11 @@ class Listings:
         return self._last
 
     def gone(self, shard: ShardId) -> bool:
-        """Return whether the last two complete listings both lack *shard*."""
+        """Return whether two complete listings in a row, taken since *shard* was known, lack it."""
         if self._last is None or self._before is None:
             return False
-        return shard not in self._last and shard not in self._before
+        since = self._noted - self._known.get(shard, self._noted)
+        return since >= 2 and shard not in self._last and shard not in self._before
 
 
 def missing(lineage: Lineage, leases: Mapping[ShardId, Lease], group: Group) -> list[Lease]:

@@ -82,7 +82,9 @@ class Assembly:
         group, lease = task.grant.group, task.grant.lease
         # One secret per group and stream: who does not know them cannot make two IDs collide.
         key = blake2b(f"{group.name}\0{group.epoch}\0{group.created}".encode(), digest_size=16)
-        name = f"{group.name}/{group.epoch}/{lease.shard}/{spec.name}"
+        # The generation too: a late writer from before a reset must not drop a newer run.
+        life = f"{group.epoch}-g{group.generation}"
+        name = f"{group.name}/{life}/{lease.shard}/{spec.name}"
         return await patiently(
             lambda: Memory.restore(seen, place.mark.windows, limits, key.digest(), name),
             chance=self._world.chance,

@@ -11,7 +11,7 @@ from ..core.batching import Roll
 from ..ports.sink import Sink, TransactionalSink
 from ..record import Batch
 
-__all__ = ["Consumes", "Delivers", "Handles", "Mode", "Settle"]
+__all__ = ["Consumes", "Delivers", "Handles", "Mode", "Pull", "Settle"]
 
 Mode = Literal["record", "batch", "pull"]
 
@@ -48,4 +48,4 @@ class Delivers(Struct, frozen=True):
 
 Consumes = Handles | Delivers
 
-Pull = Callable[[Batch, Settle], Awaitable[None]]
+Pull = Callable[[Batch[Any], Settle], Awaitable[None]]

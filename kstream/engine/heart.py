@@ -44,6 +44,9 @@ class Heart:
         self.failing_since: float | None = None
         """Since when (monotonic) the store gave no answer."""
         self.why = ""
+        self._leaving = False
+        self._stopped = False
+        self._wake: Callable[[], None] = _nobody
 
     @property
     def worker(self) -> str:
@@ -63,13 +66,17 @@ class Heart:
             raise UsageError(f"another worker calls itself {self.worker}: give it another name")
         self._extend(sent)
 
-    async def run(self, store: LeaseStore, stop: asyncio.Event) -> None:
-        """Beat until *stop* is set or the heart is dead."""
-        while not self.dead:
+    async def run(self, store: LeaseStore) -> None:
+        """Beat until `stop` or until the heart is dead. May run on another thread."""
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = lambda: _post(loop, woken)
+        while not self._stopped and not self.dead:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._tuning.beat):
-                    await stop.wait()
-                return
+                    await woken.wait()
+            woken.clear()
+            if self._stopped:
+                break
             try:
                 await self.beat(store)
                 self.failing_since = None
@@ -77,11 +84,22 @@ class Heart:
                 self.why = str(error)
                 if self.failing_since is None:
                     self.failing_since = self._clock.monotonic()
+        self._wake = _nobody
+
+    def leave(self) -> None:
+        """Say, with a beat at once, that this worker wants no more shards. From any thread."""
+        self._leaving = True
+        self._wake()
+
+    def stop(self) -> None:
+        """Beat no more. From any thread."""
+        self._stopped = True
+        self._wake()
 
     async def beat(self, store: LeaseStore) -> None:
         """Raise the row by one; if it is not as we left it, we were declared dead."""
         sent = self._clock.monotonic()
-        following = replace(self._row, revision=self._row.revision + 1)
+        following = replace(self._row, revision=self._row.revision + 1, leaving=self._leaving)
         change = Change(row_key(following), self._row, following)
         [row] = await store.swap([change])
         if stands(change, row):
@@ -101,6 +119,15 @@ class Heart:
         await store.swap([Change(row_key(self._row), self._row, None)])
 
 
+def _nobody() -> None:
+    """Wake nobody: the heart does not run."""
+
+
+def _post(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
+    with contextlib.suppress(RuntimeError):  # its loop closed a moment ago: nothing to wake
+        loop.call_soon_threadsafe(woken.set)
+
+
 class HeartHost(Protocol):
     """Where a heart runs."""
 
@@ -114,7 +141,7 @@ class TaskHost:
 
     async def run(self, heart: Heart, store: LeaseStore) -> None:
         """Run *heart* here."""
-        await heart.run(store, asyncio.Event())
+        await heart.run(store)
 
 
 class ThreadHost:
@@ -124,12 +151,11 @@ class ThreadHost:
     async def run(self, heart: Heart, store: LeaseStore) -> None:
         """Run *heart* over a twin of *store*; cancelling waits until its last beat is answered."""
         runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        stop = asyncio.Event()
 
         async def beating() -> None:
             twin = store.twin()
             try:
-                await heart.run(twin, stop)
+                await heart.run(twin)
             finally:
                 await twin.aclose()
 
@@ -137,14 +163,12 @@ class ThreadHost:
             with runner:
                 runner.run(beating())
 
-        inner = runner.get_loop()
         done = asyncio.get_running_loop().run_in_executor(_OneThread(), body)
         try:
             await asyncio.shield(done)
         finally:
-            if not done.done():
-                inner.call_soon_threadsafe(stop.set)
-                await done
+            heart.stop()
+            await asyncio.wait([done])
 
 
 class _OneThread(ThreadPoolExecutor):

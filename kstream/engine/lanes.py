@@ -116,8 +116,7 @@ class Lane:
         if piece.settled == 0 and done == len(piece.slot.batch.records):
             self._window.settle_all(piece.slot)
         else:
-            for index in piece.indexes[piece.settled : done]:
-                self._window.settle(piece.slot, index)
+            self._window.settle_many(piece.slot, piece.indexes[piece.settled : done])
         piece.settled = max(piece.settled, done)
 
     async def _work(self, piece: Slice) -> None:

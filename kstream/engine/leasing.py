@@ -158,6 +158,7 @@ class Leasing:
     async def stop(self) -> None:
         """Take nothing new. ``run`` ends when everything held was released."""
         self._stopping = True
+        self.heart.leave()
         self._wake.set()
 
     # -- writing one lease ---------------------------------------------------------------------
@@ -277,8 +278,11 @@ class Leasing:
         self._follow(rows, live)
         if self._stopping or self.heart.over or self.heart.worker not in live:
             return False
-        leases = await self._relist(self._current(rows))
-        return await self._do_our_part(leases, live)
+        leases = self._current(rows)
+        self._listings.know(leases.values())
+        leases = await self._relist(leases)
+        leaving = frozenset(beat.worker for beat in beats if beat.leaving)
+        return await self._do_our_part(leases, live, leaving)
 
     def _current(self, rows: list[Row]) -> dict[ShardId, Lease]:
         epoch = self.group.epoch
@@ -322,25 +326,29 @@ class Leasing:
         if old:
             await self._store.swap([Change(row_key(lease), lease, None) for lease in old])
 
-    async def _do_our_part(self, leases: Mapping[ShardId, Lease], live: list[str]) -> bool:
+    async def _do_our_part(
+        self, leases: Mapping[ShardId, Lease], live: list[str], leaving: frozenset[str]
+    ) -> bool:
         me = self.heart.worker
         now = self._world.clock.now()
         steps = plan(
             me,
             live,
-            # A lease in our name that we do not hold is from before a missed deadline.
-            [lease for shard, lease in leases.items()],
+            list(leases.values()),
             frozenset(readable(leases, self._listings)),
             now,
             int(self._world.tuning.wish_lapses * 1000),
+            leaving,
         )
+        # A lease in our name that we do not hold is from before a missed deadline.
         resumed = [
             shard
             for shard, lease in leases.items()
             if lease.owner == me and not lease.ended and shard not in self._held
         ]
         for shard in (*resumed, *steps.take):
-            await self._take(leases[shard], leases)
+            if shard not in self._held:  # it may be free already while our release is answered
+                await self._take(leases[shard], leases)
         for shard in steps.want:
             lease = leases[shard]
             await self._store.swap([Change(row_key(lease), lease, wished(lease, me, now))])

@@ -144,7 +144,8 @@ class Processing:
 
     def _finished(self, piece: Slice) -> None:
         self._settled_at = self._world.clock.monotonic()
-        if not piece.slot.remaining:
+        # A checkpoint may have settled the last record of another lane's slice before it ended.
+        if not piece.slot.remaining and piece.slot in self._open:
             self._close(piece.slot)
 
     def _close(self, slot: Slot) -> None:

@@ -119,6 +119,9 @@ def key_order(history: History, consumers: Sequence[str]) -> list[Violation]:
                 case Advanced() if event.consumer == consumer:
                     stored[event.shard] = event.position
                     floor[event.worker, event.shard] = event.position
+                case DeadLettered() if event.consumer == consumer:
+                    # Later records of its key may pass it, also when it is read again and heals.
+                    seen.add(event.place)
                 case Handled() | Delivered() if event.consumer == consumer:
                     worker = event.worker if isinstance(event, Handled) else ""
                     behind = floor.get((worker, event.shard))
