@@ -86,7 +86,7 @@ class World:
         self.store = Steps(self.objects)
         self.token = 0
         self.mark = Mark()
-        self.window: tuple[str, ...] = ()
+        self.runs: tuple[bytes, ...] = ()
         self.cache: dict[str, int] = {}
         self.made = 0
 
@@ -104,8 +104,9 @@ class World:
         self,
         fence: Fence,
         through: int,
+        runs: tuple[bytes, ...] = (),
+        *,
         intent: Intent | None = None,
-        window: tuple[str, ...] | None = None,
     ) -> bool:
         """Write the mark, if the lease is still ours."""
 
@@ -113,7 +114,7 @@ class World:
             if self.token != fence.token:
                 return False
             self.mark = Mark(position=Position(through), intent=intent, started=True)
-            self.window = self.window if window is None else window
+            self.runs = runs
             return True
 
         return await Op(advance)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from kstream.core.batching import beyond
+from kstream.core.dedup import DedupLimits, DedupWindow
 from kstream.ports.dead_letters import Letter
 from kstream.ports.sink import Committed, Counts, Fence
 from kstream.position import Position
@@ -25,6 +27,9 @@ from .grid import N, Op, World, inline
 
 SHARD = ShardId("0")
 Log = list[str]
+
+LIMITS = DedupLimits()
+KEY = bytes(range(16))
 
 PLAIN: Log = ["", *"12345678"]
 IDS: Log = ["", "a", "b", "b", "a", "c", "c", "d", "e"]
@@ -52,12 +57,6 @@ def batch(log: Log, after: int, last: int) -> Batch:
 def only(span: Batch, records: list[Record]) -> Batch:
     """Return *span* with these of its records; it covers the same log."""
     return msgspec.structs.replace(span, records=records)
-
-
-def unseen(span: Batch, seen: set[str]) -> Batch:
-    """Return *span* without records whose ID is in *seen* or came earlier in it."""
-    first = {r.id: r for r in reversed(span.records)}
-    return only(span, [r for r in span.records if r.id not in seen and first[r.id] is r])
 
 
 async def commit(
@@ -129,7 +128,7 @@ async def partitioned(world: World, who: int, *, fenced: bool = True, pure: bool
                 each.data = each.data.replace(b'"p":', b'"p":1')
         prepared = await sink.prepare(span, fence, Counts())
         assert prepared is not None
-        if fenced and redo is None and not await world.advance(fence, at, prepared.intent):
+        if fenced and redo is None and not await world.advance(fence, at, intent=prepared.intent):
             return
         at, redo = (await sink.commit(prepared)).through.sequence, None
         if not await world.advance(fence, at):
@@ -152,22 +151,33 @@ async def deduplicated(
     object; without *kept* the window dies with its worker.
     """
     fence, mark = await world.take(who)
-    seen = {*(await Op(lambda: world.window))} if kept else set()
+    runs = await Op(lambda: world.runs) if kept else ()
+    window = DedupWindow(LIMITS, KEY)
+    window.load(runs)
     sink, sizes = ChainSink(world.store, run=inline), cuts(who, small=small)
-    start = mark.position.sequence
-    at = (await sink.recover(fence, mark)).position.sequence
-    seen |= {*log[max(start, 0) + 1 : at + 1]} if feed else set()
+    at = mark.position.sequence
+    adopted = (await sink.recover(fence, mark)).position.sequence
+    rest: Batch | None = None
     while at < N:
-        span = batch(log, at, min(max(at, 0) + next(sizes), N))
-        fresh = unseen(span, seen)
-        through = span.last.sequence
-        if fresh.records or marker:
-            counts = Counts(deduplicated=len(span.records) - len(fresh.records))
-            through = (await commit(sink, fresh, fence, counts)).through.sequence
-        fed = through if feed else min(through, span.last.sequence)
-        seen |= {*log[max(at, 0) + 1 : fed + 1]}
-        at = through
-        if not await world.advance(fence, at, window=tuple(sorted(seen))):
+        if adopted > at:  # read through: counted and known, not delivered
+            if feed:
+                window.admit(batch(log, at, adopted))
+            at, rest = adopted, None
+            continue
+        dropped = 0
+        if rest is None:
+            whole = batch(log, at, min(max(at, 0) + next(sizes), N))
+            rest = window.admit(whole)
+            dropped = len(whole.records) - len(rest.records)
+        span, through = rest, rest.last.sequence
+        if span.records or marker:
+            committed = await commit(sink, span, fence, Counts(deduplicated=dropped))
+            through = committed.through.sequence
+        rest = beyond(span, Position(through)) if through < span.last.sequence else None
+        at, adopted = min(through, span.last.sequence), through
+        run = window.cut(Position(at))
+        runs = (*runs, run) if run else runs
+        if not await world.advance(fence, at, runs):
             return
 
 
