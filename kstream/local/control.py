@@ -91,7 +91,8 @@ def _replace(
 ) -> tuple[ShardId, ...]:
     for number in parents:
         database.step(
-            "UPDATE shard SET closed = ? WHERE stream = ? AND number = ?", (now, life.id, number)
+            "UPDATE shard SET closed = max(?, arrived, 1) WHERE stream = ? AND number = ?",
+            (now, life.id, number),
         )
     return open_shards(database, life.id, now, ranges, parents)
 

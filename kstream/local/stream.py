@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 from ..clock import Clock, unique_id
@@ -57,6 +58,7 @@ class LocalStream:
         filesystem: Callable[[str], str] = filesystem_type,
         identity: Callable[[], str] = unique_id,
     ) -> None:
+        path = str(Path(path).absolute())  # also after somebody changed the working directory
         threads = isinstance(caller, str)
         make: CallerFactory = ThreadCaller if isinstance(caller, str) else caller
 
@@ -132,7 +134,7 @@ class LocalStream:
 
     async def write(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Append *entries*; the receipts are for records that are on disk."""
-        return await self._writer.write(entries)
+        return await self._writer.write(entries) if entries else []
 
     async def split(self, shard: ShardId, at: int | None = None) -> tuple[ShardId, ...]:
         """Close *shard* and open two children that divide it at hash key *at* (the middle).

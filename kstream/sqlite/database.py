@@ -8,6 +8,7 @@ checkpoints: the newest commits can be lost by a power failure, never by a kille
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 import time
@@ -51,6 +52,20 @@ class Database(sqlite3.Connection):
     path: str = ""
     between: Callable[[], None] | None = None
     turnstile: Turnstile | None = None
+    identity: tuple[int, int] | None = None
+
+    def check_identity(self) -> None:
+        """Raise `CorruptStore` if the file was deleted or replaced since it was opened.
+
+        SQLite goes on with the file that has no name any more: what it acknowledges then is
+        lost when the process ends, and two processes would each have a stream of their own.
+        """
+        try:
+            facts = os.stat(self.path)  # noqa: PTH116  before every piece of work
+        except OSError:
+            facts = None
+        if facts is None or (facts.st_dev, facts.st_ino) != self.identity:
+            raise CorruptStore(f"{self.path} was deleted or replaced while it was in use")
 
     @contextmanager
     def writing(self, patience: float = _PATIENCE) -> Iterator[Database]:
@@ -95,25 +110,34 @@ class Database(sqlite3.Connection):
             # SQLite's own busy handler sleeps up to 100 ms between tries; a commit takes 1 to 5.
             self.execute("PRAGMA busy_timeout=0")
             try:
-                waited = 0.0
-                while not self._begun():
-                    if waited > patience:
-                        raise Unavailable(
-                            f"{self.path}: other processes kept writing for {patience} s"
-                        )
-                    time.sleep(Turnstile.PAUSE)
-                    waited += Turnstile.PAUSE
+                self._insist("BEGIN IMMEDIATE", patience)
             finally:
                 self.execute(f"PRAGMA busy_timeout={_BUSY}")
 
-    def _begun(self) -> bool:
-        try:
-            self.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-                return False
-            raise
-        return True
+    def _insist(self, sql: str, patience: float) -> sqlite3.Cursor:
+        """Execute *sql*, again and again while other connections hold the file."""
+        waited = 0.0
+        while True:
+            try:
+                return self.execute(sql)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+            if waited > patience:
+                raise Unavailable(f"{self.path}: other processes held it for {patience} s")
+            time.sleep(Turnstile.PAUSE)
+            waited += Turnstile.PAUSE
+
+    def enter_wal(self) -> str:
+        """Switch a new file to the write-ahead log; return the mode that stands.
+
+        Processes that make one file at the same time meet here, and SQLite does not wait for
+        this lock by itself.
+        """
+        (mode,) = self.execute("PRAGMA journal_mode").fetchone()
+        if mode != "wal":
+            (mode,) = self._insist("PRAGMA journal_mode=WAL", _BUSY / 1000).fetchone()
+        return str(mode)
 
     @override
     def close(self) -> None:
@@ -165,7 +189,7 @@ def open_database(
             check_same_thread=False,
             timeout=_BUSY / 1000,
         )
-    database.path, database.between = path, between
+    database.path, database.between = str(file), between
     try:
         with mapped_errors(path):
             _check(database)
@@ -173,6 +197,8 @@ def open_database(
             if not inline:
                 database.turnstile = Turnstile(f"{file}-turn")
             _prepare(database, schema)
+        facts = file.stat()
+        database.identity = (facts.st_dev, facts.st_ino)
     except BaseException:
         database.close()
         raise
@@ -196,7 +222,7 @@ def _check(database: Database) -> None:
 
 def _configure(database: Database, durability: Durability) -> None:
     database.execute(f"PRAGMA page_size={_PAGE_SIZE}")  # only a new file takes it
-    (mode,) = database.execute("PRAGMA journal_mode=WAL").fetchone()
+    mode = database.enter_wal()
     if mode != "wal":
         raise ConfigError(f"{database.path}: this file system cannot share memory (journal {mode})")
     database.execute(f"PRAGMA synchronous={durability}")

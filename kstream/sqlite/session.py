@@ -50,6 +50,7 @@ class Session:
         database = self._database
         if database is None:
             database = self._database = self._open()
+        database.check_identity()
         with mapped_errors(database.path):
             return work(database, *args, **kwargs)
 

@@ -112,3 +112,26 @@ def test_a_position_beyond_the_end_is_an_error_not_a_long_wait(tmp_path: Path) -
         await stream.aclose()
 
     asyncio.run(main())
+
+
+def test_a_file_that_is_deleted_or_replaced_under_a_stream_takes_no_more_writes(
+    tmp_path: Path,
+) -> None:
+    """MUST: acknowledged = on disk; a file without a name is gone with the process."""
+
+    async def main() -> None:
+        stream = await new_stream(tmp_path)
+        await stream.write([Entry(b"x", "k")])
+        assert len(await read_all(stream)) == 1
+        (tmp_path / "x.db").rename(tmp_path / "y.db")
+        with pytest.raises(CorruptStore, match="deleted or replaced"):
+            await stream.write([Entry(b"lost", "k")])
+        again = await new_stream(tmp_path)
+        for attempt in (stream.write([Entry(b"lost", "k")]), stream.shards(), stream.facts()):
+            with pytest.raises(CorruptStore, match="deleted or replaced"):
+                await attempt
+        assert await read_all(again) == []
+        await again.aclose()
+        await stream.aclose()
+
+    asyncio.run(main())
