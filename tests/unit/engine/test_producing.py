@@ -514,3 +514,48 @@ def test_a_delivery_shows_no_payload() -> None:
     shown = sending(ScriptedStream(), body)
     assert "mine" in shown
     assert "secret" not in shown
+
+
+def test_a_failure_in_the_same_batch_goes_to_who_awaits_it_and_not_to_an_eager_flush() -> None:
+    stream = ScriptedStream("reject", some=lambda it: it.id == "bad")
+
+    async def body(sender: Sender) -> None:
+        good, bad = [await sender.accept(entry(id=name)) for name in ("good", "bad")]
+
+        async def eager() -> None:
+            await good
+            await sender.flush()
+
+        flushed, told = await asyncio.gather(eager(), _told(bad), return_exceptions=True)
+        assert flushed is None
+        assert isinstance(told, DeliveryError)
+
+    sending(stream, body)
+
+
+async def _told(delivery: Delivery) -> Receipt:
+    return await delivery
+
+
+def test_a_failure_gives_its_room_back_when_somebody_is_told() -> None:
+    async def body(sender: Sender) -> None:
+        delivery = await sender.accept(entry())
+        await asyncio.sleep(1)
+        assert sender.statistics().bytes_held > 0
+        with pytest.raises(DeliveryError):
+            await delivery
+        assert sender.statistics().bytes_held == 0
+
+    sending(ScriptedStream("reject"), body)
+
+
+def test_who_gives_up_waiting_for_a_delivery_leaves_nothing_behind() -> None:
+    async def body(sender: Sender) -> None:
+        delivery = await sender.accept(entry())
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(delivery, 0.1)
+        assert not delivery.waiters
+        await delivery
+
+    sending(ScriptedStream(seconds=5.0), body)
