@@ -30,7 +30,15 @@ from ..clock import Clock, SystemClock, unique_id
 from ..errors import ConfigError, CorruptStore, NotFound, Unavailable, UnknownFormat, UsageError
 from ..ports.caller import Caller
 from ..ports.objects import StoredObject
-from .files import digest_of, link_if_absent, list_names, make_folder, sync_folder, write_new
+from .files import (
+    digest_of,
+    link_if_absent,
+    list_names,
+    make_folder,
+    stands,
+    sync_folder,
+    write_new,
+)
 
 __all__ = ["DirectoryObjects"]
 
@@ -85,7 +93,7 @@ class DirectoryObjects:
         """
         path = self._path(name)
         await self.open()
-        if await self._run(path.exists):
+        if await self._run(lambda: stands(path)):
             await self._run(lambda: sync_folder(path.parent))
             return False
         digest = sha256(body).hexdigest()

@@ -12,7 +12,15 @@ from typing import Final
 
 from ..errors import ConfigError, StorageFull, Unavailable, UsageError
 
-__all__ = ["digest_of", "link_if_absent", "list_names", "make_folder", "sync_folder", "write_new"]
+__all__ = [
+    "digest_of",
+    "link_if_absent",
+    "list_names",
+    "make_folder",
+    "stands",
+    "sync_folder",
+    "write_new",
+]
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR})
@@ -105,6 +113,12 @@ def link_if_absent(temporary: Path, name: Path) -> bool:
             created = False
     sync_folder(name.parent)
     return created
+
+
+def stands(path: Path) -> bool:
+    """Return whether *path* is there."""
+    with file_errors(path):
+        return path.exists()
 
 
 def digest_of(path: Path) -> tuple[str, int] | None:

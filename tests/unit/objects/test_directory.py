@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Callable, Coroutine
@@ -13,7 +14,14 @@ from typing import Any, TypeVar
 import pytest
 
 from kstream.clock import SystemClock
-from kstream.errors import ConfigError, CorruptStore, StorageFull, UnknownFormat, UsageError
+from kstream.errors import (
+    ConfigError,
+    CorruptStore,
+    StorageFull,
+    Unavailable,
+    UnknownFormat,
+    UsageError,
+)
 from kstream.objects.directory import DirectoryObjects
 from kstream.ports.objects import StoredObject
 
@@ -336,5 +344,71 @@ def test_a_file_put_there_by_hand_is_listed_and_not_believed(tmp_path: Path) -> 
         with pytest.raises(CorruptStore, match="something else"):
             await store.head("x")
         assert not await store.put_if_absent("x", b"ours", {})
+
+    run(check())
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (errno.EIO, Unavailable),
+        (errno.ENAMETOOLONG, UsageError),
+        (errno.EROFS, ConfigError),
+        (errno.EDQUOT, StorageFull),
+    ],
+)
+def test_errors_of_the_file_system_say_whose_move_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, error: type[Exception]
+) -> None:
+    """Vendor errors stop at the adapter."""
+
+    async def check() -> None:
+        store = DirectoryObjects(tmp_path)
+        await store.open()
+
+        def fail(*_: object, **__: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, "link", fail)
+        with pytest.raises(error):
+            await store.put_if_absent("x", b"", {})
+        assert leftovers(tmp_path) == []
+
+    run(check())
+
+
+def test_a_name_longer_than_the_file_system_takes_is_refused(tmp_path: Path) -> None:
+    """Metadata needs 33 bytes more than the object's own name."""
+
+    async def check() -> None:
+        store = DirectoryObjects(tmp_path)
+        assert await store.put_if_absent("d/" + "x" * 220, b"", {})
+        for length in (240, 300):
+            with pytest.raises(UsageError, match="shorter"):
+                await store.put_if_absent("d/" + "x" * length, b"", {})
+        assert leftovers(tmp_path) == []
+
+    run(check())
+
+
+def test_on_macos_the_drive_itself_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fsync stops at the drive's cache there; where F_FULLFSYNC does not work, fsync has to do."""
+
+    async def check() -> None:
+        asked: list[int] = []
+
+        def control(_: int, command: int) -> int:
+            asked.append(command)
+            if len(asked) % 2:
+                raise OSError(errno.ENOTSUP, "not supported")
+            return 0
+
+        monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+        monkeypatch.setattr(fcntl, "fcntl", control)
+        assert await DirectoryObjects(tmp_path).put_if_absent("x", b"1", {})
+        assert len(asked) >= 4
+        assert {*asked} == {51}
 
     run(check())

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
-from kstream.errors import ConfigError, CorruptStore, ForeignObject, UnknownFormat, UsageError
+from kstream.errors import (
+    ConfigError,
+    CorruptStore,
+    ForeignObject,
+    Unavailable,
+    UnknownFormat,
+    UsageError,
+)
 from kstream.lease import Mark
 from kstream.objects.memory import MemoryObjects
 from kstream.ports.sink import Counts, Fence
@@ -20,6 +27,8 @@ from kstream.sinks.chain import ChainSink
 from kstream.sinks.facts import Facts
 from kstream.sinks.naming import Chain
 from kstream.testing.conformance.sinks import sample_batch, sample_fence
+
+T = TypeVar("T")
 
 TEMPLATE = "n={value.n}"
 NAME = "group/8b5cc4df7eec-g1/shardId-000000000001/000-00.jsonl"
@@ -318,5 +327,67 @@ def test_a_batch_that_covers_none_of_its_records_is_a_mistake() -> None:
         batch.last = BEFORE_ALL
         with pytest.raises(UsageError):
             await ChainSink(MemoryObjects()).prepare(batch, sample_fence(), Counts())
+
+    run(check())
+
+
+class Vanishing(MemoryObjects):
+    """Refuses a name as taken and then does not have it: somebody deletes objects."""
+
+    async def put_if_absent(self, name: str, body: bytes, metadata: Mapping[str, str]) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("partition", [None, TEMPLATE])
+def test_an_object_that_vanished_is_tried_again_and_never_taken_for_delivered(
+    partition: str | None,
+) -> None:
+    """A lifecycle rule may delete between our create and our look."""
+
+    async def check() -> None:
+        with pytest.raises(Unavailable):
+            await deliver(
+                ChainSink(Vanishing(), partition=partition), sample_batch(-1, 3), sample_fence()
+            )
+
+    run(check())
+
+
+@pytest.mark.parametrize(
+    ("stands", "error"),
+    [
+        (b"", CorruptStore),
+        (b'{"extension":".jsonl"}', CorruptStore),
+        (b'{"extension":".jsonl","partitioned":false,"format":2}', UnknownFormat),
+    ],
+)
+def test_a_layout_that_cannot_be_read_stops_the_shard(
+    stands: bytes, error: type[Exception]
+) -> None:
+    """Without it nobody knows which names the others look for."""
+
+    async def check() -> None:
+        store = MemoryObjects()
+        await store.put_if_absent(Chain.of(sample_fence()).layout, stands, {"format": "1"})
+        with pytest.raises(error):
+            await ChainSink(store).recover(sample_fence(), Mark())
+
+    run(check())
+
+
+def test_encoding_runs_where_the_caller_says() -> None:
+    """A simulation has no threads, and a loop must not wait for the encoding of 64 MB."""
+
+    async def check() -> None:
+        calls = 0
+
+        async def counted(call: Callable[[], T], /) -> T:
+            nonlocal calls
+            calls += 1
+            return call()
+
+        sink = ChainSink(MemoryObjects(), run=counted)
+        await deliver(sink, sample_batch(-1, 3), sample_fence())
+        assert calls == 1
 
     run(check())
