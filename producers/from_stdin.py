@@ -6,6 +6,7 @@ tail -F access.log | python -m producers.from_stdin "local:web.db#access?shards=
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import click
 
@@ -14,7 +15,7 @@ from kstream import KstreamError, Producer
 
 async def produce(stream: str, key_before: str | None) -> int:
     """Put lines into *stream* until the input ends; return how many the stream took durably."""
-    lines = click.get_binary_stream("stdin")
+    lines = sys.stdin.buffer
     async with Producer(stream) as producer:
         # In a thread, so that what was read is sent while the next line is waited for.
         while line := await asyncio.to_thread(lines.readline):
