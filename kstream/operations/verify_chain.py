@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import sha256
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -239,10 +240,13 @@ class _Walk:
         try:
             content = facts.format.unpack(body)
             lines = facts.format.lines(content)
+            places = facts.format.places(lines)
         except StoredDataError as error:
             raise Broken(str(error)) from error
         if sha256(content).hexdigest() != facts.content or len(lines) != facts.delivered:
             raise Broken(f"it holds {len(lines)} records, and should hold {facts.delivered}")
+        if places is not None and not _in_order([facts.after, *places], facts.last):
+            raise Broken("its records are not in the order of the log, or of another span")
         return Lines(facts.format, lines)
 
     async def _check_span(self, name: str, marker: Facts, body: bytes) -> list[Lines]:
@@ -342,3 +346,7 @@ class _Walk:
             ended=self._ended,
             parents=self._parents,
         )
+
+
+def _in_order(places: Sequence[Position], last: Position) -> bool:
+    return places[-1] <= last and all(one < other for one, other in pairwise(places))

@@ -23,6 +23,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ..errors import ConfigError, CorruptStore, MissingExtra
 from ..ports.sink import FailedRecord
+from ..position import Position
 from ..record import Record
 from ..shard import ShardId
 
@@ -87,6 +88,18 @@ class Format(Struct, frozen=True):
         if content and not content.endswith(b"\n"):
             raise CorruptStore("the last line is cut")
         return content.split(b"\n")[:-1]
+
+    def places(self, lines: Sequence[bytes]) -> list[Position] | None:
+        """Return the positions that *lines* name, or ``None``: only envelopes name them.
+
+        Raises `CorruptStore` for a line that is not one.
+        """
+        if self.form != "envelope":
+            return None
+        try:
+            return [Position(int(p.sequence), p.sub) for p in map(_read_place, lines)]
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise CorruptStore(f"a line is not an envelope: {error}") from error
 
     def line(self, record: Record, shard: ShardId) -> bytes | None:
         """Return what `lines` gives for *record*, or ``None`` if it cannot be encoded."""
@@ -170,6 +183,14 @@ class _Envelope(Struct):
     sub: int | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
     base64: str | UnsetType = UNSET
+
+
+class _Place(Struct):
+    sequence: str
+    sub: int = 0
+
+
+_read_place: Final = msgspec.json.Decoder(_Place).decode
 
 
 def _envelopes(

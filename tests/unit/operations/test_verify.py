@@ -368,6 +368,26 @@ def test_an_object_that_says_another_thing_than_the_stream_is_found(tmp_path: Pa
     run(check())
 
 
+def test_envelopes_prove_their_order_without_the_stream(tmp_path: Path) -> None:
+    """ARCHITECTURE 6: per-key order; an envelope names its record's position."""
+
+    async def check() -> None:
+        for harm in ("swapped", "of another span"):
+            store, fence = MemoryObjects(), Fence("g", "e", 1, ShardId("0"), 1, "w")
+            sink = ChainSink(store, form="envelope")
+            numbers = (2, 1, 3) if harm == "swapped" else (1, 2, 4)
+            records = [Record(n, 0, "k", b"1") for n in numbers]
+            batch = Batch(ShardId("0"), records, BEFORE_ALL, Position(3))
+            prepared = await sink.prepare(batch, fence, Counts())
+            assert prepared is not None
+            await sink.commit(prepared)
+            report = await verify(store)
+            assert kinds(report) == {"damage"}
+            assert "order" in report.problems[0].what
+
+    run(check())
+
+
 def test_a_count_that_is_not_the_streams_is_found(tmp_path: Path) -> None:
     """A record that a sink left out without saying so."""
 

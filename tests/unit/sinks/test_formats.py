@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kstream.errors import ConfigError, CorruptStore, MissingExtra
+from kstream.position import Position
 from kstream.record import Record
 from kstream.shard import ShardId
 from kstream.sinks.formats import Format, format_of
@@ -61,6 +62,19 @@ def test_an_envelope_is_golden() -> None:
         ),
     ]
     assert [json.loads(piece)["sequence"] for piece in pieces] == ["1", "2"]
+
+
+def test_envelopes_name_their_positions_and_others_do_not() -> None:
+    """So order can be proved from the files alone."""
+    made = format_of("envelope", "none")
+    first, second = records(b"1", b"\xff")
+    first.sequence, second.sub = 10**55, 4
+    pieces, _ = made.encode([first, second], SHARD)
+    assert made.places(made.lines(b"".join(pieces))) == [Position(10**55), Position(2, 4)]
+    assert format_of("jsonl", "none").places([b"1"]) is None
+    for broken in (b"1", b'{"sequence":"x"}', b"{}"):
+        with pytest.raises(CorruptStore):
+            made.places([broken])
 
 
 def test_raw_is_golden() -> None:
