@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
 
 import click
 
@@ -11,6 +13,7 @@ from ..errors import ConfigError, UsageError
 from ..keyspace import parse_hash_key
 
 __all__ = [
+    "Decorator",
     "as_json",
     "group_option",
     "hash_key",
@@ -20,16 +23,29 @@ __all__ = [
     "stream_argument",
 ]
 
-stream_argument = click.argument("stream", metavar="STREAM")
-group_option = click.option(
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Decorator(Protocol):
+    """Adds a parameter to a command's function."""
+
+    def __call__(self, function: F, /) -> F:
+        """Return *function*, which now takes the parameter."""
+        ...
+
+
+stream_argument: Decorator = click.argument("stream", metavar="STREAM")
+group_option: Decorator = click.option(
     "--group", "-g", required=True, metavar="NAME", help="The consumer group."
 )
-leases_option = click.option(
+leases_option: Decorator = click.option(
     "--leases",
     metavar="URL",
     help="Where the group's rows are, if not beside the stream (local:PATH).",
 )
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+as_json: Decorator = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, for scripts."
+)
 
 
 def start(text: str) -> str | int:

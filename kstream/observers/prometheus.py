@@ -34,7 +34,7 @@ class PrometheusObserver:
     def __init__(
         self, registry: CollectorRegistry | None = None, *, clock: Clock | None = None
     ) -> None:
-        self.registry = registry or CollectorRegistry()
+        self.registry: CollectorRegistry = registry or CollectorRegistry()
         self._clock = clock or SystemClock()
         self._started = False
         self._store_up = True
