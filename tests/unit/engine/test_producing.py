@@ -76,7 +76,7 @@ ACTS: list[Act] = [
     lanes=st.integers(1, 3),
     records=st.integers(1, 7),
     linger=st.sampled_from([0.0, 0.02]),
-    chance=st.randoms(use_true_random=False),
+    seed=st.integers(0, 1 << 32),
 )
 def test_every_record_is_delivered_or_reported_and_every_key_keeps_its_order(
     acts: list[Act],
@@ -84,9 +84,10 @@ def test_every_record_is_delivered_or_reported_and_every_key_keeps_its_order(
     lanes: int,
     records: int,
     linger: float,
-    chance: random.Random,
+    seed: int,
 ) -> None:
     """ARCHITECTURE 1: no record lost > per-key order. Issue 3.3: IDs kept over retries."""
+    chance = random.Random(seed)  # not drawn while the simulation runs: hypothesis stops in draws
     stream = ScriptedStream(*acts, some=lambda _: chance.random() < 0.3)
     how = Sending(
         batching=Batching(records=records),
