@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_not_exception_type, stop_after_attempt
 
-from ..errors import RejectedError
+from ..errors import RejectedError, RetryableError
 from ..ports.dead_letters import DeadLetters, Letter
 from ..ports.sink import Fence
 from ..record import Record
@@ -112,9 +112,12 @@ class Failures:
         def over() -> bool:
             return self._halt.draining.is_set()
 
-        await patiently(
-            lambda: letters.put(letter, self._fence), chance=self._world.chance, give_up=over
-        )
+        try:
+            await patiently(
+                lambda: letters.put(letter, self._fence), chance=self._world.chance, give_up=over
+            )
+        except RetryableError as unheard:
+            raise Halted from unheard  # given up while the dead letters did not answer
         self._world.emit(
             DeadLettered(
                 shard=self._shard,

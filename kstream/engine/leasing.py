@@ -310,7 +310,9 @@ class Leasing:
         new = missing(lineage, leases, self.group)
         if new:
             standing = await self._store.swap([Change(row_key(row), None, row) for row in new])
-            leases = leases | {row.shard: row for row in standing if isinstance(row, Lease)}
+            # One that is owned by now was taken by a worker whose heartbeat our view may lack.
+            free = [row for row in standing if isinstance(row, Lease) and row.owner is None]
+            leases = leases | {row.shard: row for row in free}
         await self._forget(leases)
         return leases
 
@@ -356,8 +358,19 @@ class Leasing:
             lease.wanted_by == me and not lease.ended for lease in leases.values()
         )
 
+    async def _is_over(self, owner: str | None) -> bool:
+        """Return whether *owner* can never act again: certified dead, or his row deleted.
+
+        Asked anew for each take. A view of the rows need not be one snapshot: it may show what
+        a worker took and not yet the heartbeat that he wrote before.
+        """
+        beat = await self._store.get(f"worker/{owner}")
+        return not isinstance(beat, Heartbeat) or beat.dead
+
     async def _take(self, lease: Lease, leases: Mapping[ShardId, Lease]) -> None:
         me = self.heart.worker
+        if lease.owner not in (None, me) and not await self._is_over(lease.owner):
+            return
         change = Change(row_key(lease), lease, taken(lease, me))
         [row] = await self._store.swap([change])
         if not stands(change, row) or self.heart.over or self.heart.worker != me:
