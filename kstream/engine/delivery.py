@@ -7,6 +7,7 @@ and fed to the dedup window: adoption never seeks, or the next duplicate would p
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -61,6 +62,7 @@ class Delivery:
         self._halt = halt
         self._world = world
         self._write_mark = write_mark
+        self._marking = asyncio.Lock()
         self._shard = halt.grant.lease.shard
         self._roller = Roller(spec.roll, self._shard, mark.position)
         self._position = mark.position
@@ -90,14 +92,21 @@ class Delivery:
 
     async def mark(self) -> Mark:
         """Return the mark that may be written now. Everything at or before it is delivered."""
+        async with self._marking:
+            return await self._marked()
+
+    async def _marked(self) -> Mark:
+        """Return our place as a mark. One at a time: a checkpoint and an intent may both ask."""
         if self._position > self._mark.position:
+            # Taken before the window is stored: a commit meanwhile moves our place, not the mark.
+            position, ordinal, read_until = self._position, self._ordinal, self._read_until
             windows = self._mark.windows
             if self._memory is not None:
-                windows = await self._memory.seal(self._position)
+                windows = await self._memory.seal(position)
             self._mark = Mark(
-                position=self._position,
-                read_until=self._read_until,
-                ordinal=self._ordinal,
+                position=position,
+                read_until=read_until,
+                ordinal=ordinal,
                 windows=windows,
                 started=True,
             )
@@ -240,9 +249,9 @@ class Delivery:
 
     async def _intend(self, intent: Intent) -> None:
         """Write *intent* to the mark, fenced, before anything of its span can be seen."""
-        mark = await self.mark()
-        self._mark = replace(mark, intent=intent)
-        await self._write_mark(self._mark)
+        async with self._marking:
+            mark = self._mark = replace(await self._marked(), intent=intent)
+        await self._write_mark(mark)
 
     async def _persist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until it passes or the shard is given up. What refuses for good blocks the

@@ -81,14 +81,16 @@ class Processing:
         for lane in self._lanes:
             if lane.current is not None:
                 lane.settle_done(lane.current)
-        position = self._window.settled
+        # Taken before the window is stored: records settled meanwhile are not of this mark.
+        position, ordinal = self._window.settled, self._window.ordinal
+        read_until = self._window.read_until
         windows = self._mark.windows
         if self._memory is not None and position > self._mark.position:
             windows = await self._memory.seal(position)
         self._mark = Mark(
             position=position,
-            read_until=self._window.read_until,
-            ordinal=self._window.ordinal,
+            read_until=read_until,
+            ordinal=ordinal,
             windows=windows,
             started=True,
         )
