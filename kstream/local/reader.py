@@ -133,8 +133,6 @@ class LocalReader:
                 return None
             self._instant = 0
             size = sum([size_of(record) for record in records])
-        for record in records:
-            record.shard = self._shard
         at_tip = self._sought >= tip.last  # beyond: it was committed after the tip was read
         self._read_until = max(self._read_until, now if at_tip else newest)
         return self._batch(records, size, lag=0 if at_tip else tip.arrived - newest)

@@ -13,7 +13,7 @@ from kstream.errors import ConfigError, CorruptStore, NotFound, UsageError
 from kstream.local.catalog import create_stream, delete_stream, list_streams
 from kstream.local.stream import LocalStream
 from kstream.position import From, Position
-from kstream.record import Entry
+from kstream.record import Batch, Entry
 from kstream.sqlite import open_database
 
 from .support import FIRST, MIB, HandClock, new_stream, read_all
@@ -132,6 +132,28 @@ def test_a_file_that_is_deleted_or_replaced_under_a_stream_takes_no_more_writes(
                 await attempt
         assert await read_all(again) == []
         await again.aclose()
+        await stream.aclose()
+
+    asyncio.run(main())
+
+
+def test_an_append_that_does_not_decode_is_corrupt_and_is_not_passed_over(tmp_path: Path) -> None:
+    async def main() -> None:
+        stream = await new_stream(tmp_path)
+        for n in range(3):
+            await stream.write([Entry(b"%d" % n, "k")])
+        database = open_database(str(tmp_path / "x.db"))
+        with database.writing():
+            database.step("UPDATE append SET records = x'93c0' WHERE first = 2")
+        database.close()
+        reader = stream.read(FIRST, From(Position(0)))
+        batch = await reader.fetch(2, 0)
+        assert isinstance(batch, Batch)
+        assert batch.last == Position(1)
+        for most in (MIB, 1, MIB):
+            with pytest.raises(CorruptStore, match="append at 2 is damaged"):
+                await reader.fetch(most, 0)
+        await reader.aclose()
         await stream.aclose()
 
     asyncio.run(main())
