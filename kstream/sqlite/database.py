@@ -174,12 +174,7 @@ def open_database(
     file = Path(path).absolute()
     if not file.exists() and not create:
         raise NotFound(f"there is no file {path}: create a stream in it first")
-    kind = filesystem_type(str(file.parent))
-    if is_network(kind):
-        raise ConfigError(
-            f"{path} lies on a network file system ({kind}): its writers could not see each "
-            "other's locks and would damage it. Put it on a local disk"
-        )
+    _refuse_network(file, filesystem_type)
     with mapped_errors(path):
         database = sqlite3.connect(
             f"{file.as_uri()}?mode={'rwc' if create else 'rw'}",
@@ -203,6 +198,15 @@ def open_database(
         database.close()
         raise
     return database
+
+
+def _refuse_network(file: Path, filesystem_type: Callable[[str], str]) -> None:
+    kind = filesystem_type(str(file.parent))
+    if is_network(kind):
+        raise ConfigError(
+            f"{file} lies on a network file system ({kind}): its writers could not see each "
+            "other's locks and would damage it. Put it on a local disk"
+        )
 
 
 def _check(database: Database) -> None:
