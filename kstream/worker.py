@@ -19,6 +19,7 @@ from .engine.assembly import Assembly, Policies
 from .engine.consumers import Consumes, Delivers, Handles, Mode, Pull
 from .engine.groups import StartAt, join_group
 from .engine.leasing import Leasing
+from .engine.remembering import forgetter
 from .engine.retrying import Retry, patiently
 from .engine.running import Running
 from .engine.tasks import Tasks, unwrapped
@@ -280,7 +281,15 @@ class Worker(Generic[T]):
             seen=ground.seen,
         )
         assembly = Assembly(ground.stream, self._specs(ground), policies, world)
-        leasing = Leasing(ground.leases, ground.stream, group, ground.name, world, ground.heart)
+        leasing = Leasing(
+            ground.leases,
+            ground.stream,
+            group,
+            ground.name,
+            world,
+            ground.heart,
+            None if ground.seen is None else forgetter(ground.seen),
+        )
         return Running(leasing, assembly, world, ground.name)
 
     def _specs(self, ground: Ground) -> list[Consumes]:

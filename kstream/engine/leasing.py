@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from ..core.balance import plan
@@ -39,9 +39,12 @@ from .retrying import patiently
 from .tasks import Tasks
 from .world import World
 
-__all__ = ["Leasing"]
+__all__ = ["Forgotten", "Leasing"]
 
 T = TypeVar("T")
+
+Forgotten = Callable[[Sequence[Lease], Sequence[Lease]], Awaitable[None]]
+"""Told which tombstones were deleted, and which leases the group still has."""
 
 _HASTE = 0.1
 """Seconds between two looks while a wish of ours is open."""
@@ -85,6 +88,7 @@ class Leasing:
         name: str,
         world: World,
         host: HeartHost,
+        forgotten: Forgotten | None = None,
     ) -> None:
         self.group = group
         self._store = store
@@ -92,6 +96,7 @@ class Leasing:
         self._name = name
         self._world = world
         self._host = host
+        self._forgotten = forgotten
         self._held: dict[ShardId, _Held] = {}
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._wake = asyncio.Event()
@@ -326,7 +331,12 @@ class Leasing:
         keep = int(self._world.tuning.tombstone * 1000)
         old = forgettable(leases, self._listings, self._world.clock.now(), keep)
         if old:
-            await self._store.swap([Change(row_key(lease), lease, None) for lease in old])
+            stand = await self._store.swap([Change(row_key(lease), lease, None) for lease in old])
+            gone = [lease for lease, row in zip(old, stand, strict=True) if row is None]
+            if self._forgotten is not None:
+                deleted = {lease.shard for lease in gone}
+                left = [lease for shard, lease in leases.items() if shard not in deleted]
+                await self._forgotten(gone, left)
 
     async def _do_our_part(
         self, leases: Mapping[ShardId, Lease], live: list[str], leaving: frozenset[str]

@@ -21,17 +21,20 @@ for a million IDs), and an ID is written again once per tier.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from ..core.dedup import DedupLimits, DedupWindow, Run, merge_runs
+from ..errors import RetryableError
 from ..lease import Lease
 from ..ports.seen import SeenStore
 from ..position import Position
 from ..record import Batch
+from .leasing import Forgotten
 
-__all__ = ["Memory", "unnamed"]
+__all__ = ["Memory", "forgetter", "unnamed"]
 
 T = TypeVar("T")
 
@@ -144,6 +147,19 @@ def unnamed(gone: Iterable[Lease], remaining: Iterable[Lease]) -> list[str]:
     them any more. For the clean-up of ended shards' rows, after these were deleted."""
     named = {ref for lease in remaining for ref in _refs(lease)}
     return sorted({ref for lease in gone for ref in _refs(lease)} - named)
+
+
+def forgetter(store: SeenStore) -> Forgotten:
+    """Return what drops the runs that only deleted rows named. If *store* does not answer they
+    stay: they cost their bytes, nothing else."""
+
+    async def forgotten(gone: Sequence[Lease], remaining: Sequence[Lease]) -> None:
+        refs = unnamed(gone, remaining)
+        if refs:
+            with contextlib.suppress(RetryableError):
+                await store.drop(refs)
+
+    return forgotten
 
 
 async def _aside(work: Callable[[list[bytes]], T], bodies: list[bytes]) -> T:
