@@ -32,7 +32,7 @@ from .ports.stream import Stream
 from .settings import Resolved
 from .signals import Observer
 
-__all__ = ["Ground", "open_ground"]
+__all__ = ["Ground", "Wanted", "open_ground", "query_of", "sink_name"]
 
 
 class Ground(Struct, frozen=True):
@@ -108,6 +108,7 @@ async def open_ground(wanted: Wanted) -> AsyncIterator[Ground]:
                 observers=observers,
                 host=socket.gethostname(),
                 pid=os.getpid(),
+                on_data_loss=settings.on_data_loss,
             ),
             heart=ThreadHost(),
         )

@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .clock import parse_duration, parse_size
-from .engine.tuning import Tuning
+from .engine.tuning import OnDataLoss, Tuning
 from .errors import ConfigError
 
 __all__ = ["KNOBS", "Resolved", "Settings", "load_settings"]
@@ -41,6 +41,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """How long one fetch waits at the tip of a shard."""
     budget_bytes: int = 128 << 20
     """Bytes of records that one worker holds in memory."""
+    on_data_loss: OnDataLoss = "stop"
+    """What to do when records were trimmed before they were read: ``stop`` stands still before
+    the loss, visibly, until somebody decides; ``continue`` says what was lost and goes on."""
     metrics_port: int = 0
     """Port of /metrics, /healthz and /readyz; 0 serves none."""
     metrics_host: str = "127.0.0.1"
@@ -123,6 +126,7 @@ KNOBS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "drain": ("drain_s", _duration),
     "wait": ("wait_s", _duration),
     "budget": ("budget_bytes", _size),
+    "on_data_loss": ("on_data_loss", _one_of("stop", "continue")),
     "metrics_port": ("metrics_port", _port),
     "metrics_host": ("metrics_host", _host),
     "log_format": ("log_format", _one_of("text", "json")),
