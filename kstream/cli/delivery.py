@@ -13,6 +13,7 @@ from ..operations.replay import replay as replay_letters
 from ..operations.verify import VerifyReport
 from ..operations.verify import verify as verify_delivery
 from ..ports.objects import ObjectStore
+from ..position import BEFORE_ALL
 from ..sinks.dead_letters import ObjectDeadLetters
 from .arguments import as_json, leases_option, stream_argument
 from .printing import print_json, print_table, screen
@@ -21,7 +22,7 @@ from .program import DONE, FAILED, awaited, program
 __all__ = ["replay", "verify"]
 
 
-@program.command()
+@program.command(short_help="Prove what was delivered.")
 @click.argument("archive", metavar="SINK")
 @click.option("--stream", metavar="STREAM", help="Compare with the records it still keeps.")
 @click.option("--group", "-g", metavar="NAME", help="Compare the ends with this group's marks.")
@@ -126,7 +127,7 @@ def _report(report: VerifyReport, *, as_json: bool) -> None:
                 one.records,
                 one.dead,
                 "yes" if one.ended else "",
-                one.proved_until,
+                one.proved_until if one.proved_until > BEFORE_ALL else "nothing",
             )
             for one in report.shards
         ],
@@ -136,7 +137,7 @@ def _report(report: VerifyReport, *, as_json: bool) -> None:
     print("\n" + " ".join(f"{name}={value}" for name, value in totals.items()))
 
 
-@program.command()
+@program.command(short_help="Send dead letters again.")
 @click.argument("dead_letters", metavar="DEAD_LETTERS")
 @stream_argument
 @click.option("--group", "-g", required=True, metavar="NAME", help="Whose letters to send again.")

@@ -15,7 +15,7 @@ __all__ = ["doctor"]
 _MARKS = {"ok": "ok", "note": "note", "wrong": "WRONG"}
 
 
-@program.command()
+@program.command(short_help="Check installation, settings, places.")
 @click.argument("stream", required=False)
 @click.option("--group", "-g", metavar="NAME", help="Look at this group as well.")
 @click.option("--to", "sink", metavar="SINK", help="Look at this sink as well (file:DIR).")

@@ -53,7 +53,7 @@ async def _view(stream: str, group: str, store: str | None) -> GroupView:
     return view
 
 
-@program.command()
+@program.command(short_help="Show who reads which shard.")
 @stream_argument
 @group_option
 @leases_option
@@ -89,7 +89,7 @@ async def leases(stream: str, group: str, leases: str | None, as_json: bool) -> 
     )
 
 
-@program.command()
+@program.command(short_help="Show how far a group came.")
 @stream_argument
 @group_option
 @leases_option

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from ..operations.overview import ShardView, StreamView
 
-__all__ = ["lineage_tree", "print_json", "print_table", "screen", "whisper"]
+__all__ = ["lineage_tree", "print_json", "print_table", "progress_of", "screen", "whisper"]
 
 
 def screen(*, err: bool = False) -> Console:
@@ -47,6 +49,21 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 def whisper(text: str) -> None:
     """Print *text* to stderr, where it does not mix with what a script reads."""
     print(text, file=sys.stderr)
+
+
+@contextmanager
+def progress_of(size: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar up to *size* bytes while the block runs, on a terminal; yield what moves it.
+
+    Without a size (a pipe) or a terminal nothing is shown.
+    """
+    console = screen(err=True)
+    if not (size and console.is_terminal):
+        yield lambda _: None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("sending", total=size)
+        yield lambda done: bar.advance(task, done)
 
 
 def lineage_tree(view: StreamView) -> Tree:

@@ -20,7 +20,7 @@ from ..producer import Delivery, Producer
 from ..record import Batch, Entry, Receipt, Record
 from .arguments import as_json, start, stream_argument
 from .lines import lines_of, lines_of_stdin
-from .printing import whisper
+from .printing import progress_of, whisper
 from .program import awaited, program
 
 __all__ = ["put", "tail"]
@@ -29,7 +29,7 @@ _AHEAD: Final = 2000
 """Records sent whose receipts are not printed yet."""
 
 
-@program.command()
+@program.command(short_help="Put records into a stream.")
 @stream_argument
 @click.argument("data", nargs=-1)
 @click.option(
@@ -68,14 +68,17 @@ async def put(
     fields = (key_field, id_field) if jsonl or key_field or id_field else None
     waiting: deque[Delivery] = deque()
     count = 0
-    async with Producer(stream) as producer:
-        async for entry in _entries(_given(data, files), key, record_id, fields):
-            waiting.append(await producer.enqueue(entry.data, key=entry.key, id=entry.id))
-            count += 1
-            if len(waiting) > _AHEAD:
+    size = sum(Path(name).stat().st_size for name in files)  # noqa: ASYNC240 (before any work)
+    with progress_of(size) as advance:
+        async with Producer(stream) as producer:
+            async for entry in _entries(_given(data, files), key, record_id, fields):
+                waiting.append(await producer.enqueue(entry.data, key=entry.key, id=entry.id))
+                count += 1
+                advance(len(entry.data) + 1)
+                if len(waiting) > _AHEAD:
+                    _show(await waiting.popleft(), as_json)
+            while waiting:
                 _show(await waiting.popleft(), as_json)
-        while waiting:
-            _show(await waiting.popleft(), as_json)
     whisper(f"{count} record(s) put")
 
 
@@ -129,7 +132,7 @@ def _show(receipt: Receipt, as_json: bool) -> None:
         sys.stdout.buffer.write(msgspec.json.encode(receipt) + b"\n")
 
 
-@program.command()
+@program.command(short_help="Print a stream's records.")
 @stream_argument
 @click.option(
     "--from",
@@ -184,6 +187,8 @@ def _as_json(batch: Batch, record: Record) -> bytes:
         line["data"] = record.data.decode()
     except UnicodeDecodeError:
         line["data_base64"] = b64encode(record.data).decode()
+    if record.replay:
+        line["replay"] = record.replay
     if record.headers:
         line["headers_base64"] = {
             name: b64encode(value).decode() for name, value in record.headers.items()

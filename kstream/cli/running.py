@@ -51,7 +51,7 @@ class _Options(Struct, frozen=True):
         return [name for name, value in named.items() if value not in (None, (), False)]
 
 
-@program.command()
+@program.command(short_help="Run a worker, or several processes of it.")
 @click.argument("target", metavar="MODULE:WORKER|STREAM")
 @click.option("--group", "-g", metavar="NAME", help="The consumer group (with STREAM).")
 @click.option("--to", multiple=True, metavar="SINK", help="Deliver to file:DIR (with STREAM).")

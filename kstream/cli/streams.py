@@ -64,7 +64,7 @@ async def delete(stream: str) -> None:
     print(f"{location}: deleted")
 
 
-@program.command()
+@program.command(short_help="Draw a stream's shards as a tree.")
 @stream_argument
 @click.option("--table", "as_table", is_flag=True, help="A table instead of the tree.")
 @as_json
@@ -113,7 +113,7 @@ async def _change(
         print(f"closed {', '.join(result.closed) or 'none'}; opened {', '.join(result.opened)}")
 
 
-@program.command()
+@program.command(short_help="Split a shard into two.")
 @stream_argument
 @click.argument("shard")
 @click.option(
@@ -129,7 +129,7 @@ async def split(stream: str, shard: str, at: int | None, as_json: bool) -> None:
     await _change(stream, lambda opened: split_shard(opened, opened, shard, at), as_json)
 
 
-@program.command()
+@program.command(short_help="Merge two neighbours into one.")
 @stream_argument
 @click.argument("shard")
 @click.argument("other")
@@ -140,7 +140,7 @@ async def merge(stream: str, shard: str, other: str, as_json: bool) -> None:
     await _change(stream, lambda opened: merge_shards(opened, opened, shard, other), as_json)
 
 
-@program.command("reshard")
+@program.command("reshard", short_help="Make so many even shards.")
 @stream_argument
 @click.argument("count", type=click.IntRange(min=1))
 @as_json

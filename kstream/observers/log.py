@@ -103,7 +103,7 @@ class _JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **getattr(record, _FIELDS, {}),
+            **{key: _rounded(value) for key, value in getattr(record, _FIELDS, {}).items()},
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -126,6 +126,10 @@ def configure_logging(style: str, level: str, stream: TextIO | None = None) -> N
 def _instant(record: logging.LogRecord) -> str:
     moment = datetime.fromtimestamp(record.created, tz=UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _rounded(value: object) -> object:
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def _shown(value: object) -> str:

@@ -26,7 +26,9 @@ def written() -> str:
     """Return the part of the document that the command line knows."""
     sections = []
     for name, command in commands(loaded(), ("kstream",)):
-        context = click.Context(command, info_name=name, max_content_width=88, terminal_width=88)
+        context = click.Context(
+            command, info_name=name, terminal_width=88, help_option_names=["-h", "--help"]
+        )
         sections.append(f"## {name}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
     return "\n" + "\n".join(sections)
 
