@@ -1,0 +1,1 @@
+"""Small programs that consume: `python -m consumers.NAME`. Read them as documentation."""
