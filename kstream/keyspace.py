@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from hashlib import md5
 from itertools import pairwise
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 from .errors import UsageError

@@ -37,8 +37,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Between two checkpoints of one shard: what is handled again after a crash."""
     drain_s: float = 25.0
     """How long shutting down or handing over may take to finish what is in hand."""
-    wait_s: float = 10.0
-    """How long one fetch waits at the tip of a shard."""
     budget_bytes: int = 128 << 20
     """Bytes of records that one worker holds in memory."""
     on_data_loss: OnDataLoss = "stop"
@@ -65,7 +63,6 @@ class Settings(Struct, frozen=True, kw_only=True):
             sync=self.sync_s,
             checkpoint=self.checkpoint_s,
             drain=self.drain_s,
-            wait=self.wait_s,
             budget=self.budget_bytes,
             fetch=min(standard.fetch, max(1, self.budget_bytes // 4)),
         )
@@ -124,7 +121,6 @@ KNOBS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "sync": ("sync_s", _duration),
     "checkpoint": ("checkpoint_s", _duration),
     "drain": ("drain_s", _duration),
-    "wait": ("wait_s", _duration),
     "budget": ("budget_bytes", _size),
     "on_data_loss": ("on_data_loss", _one_of("stop", "continue")),
     "metrics_port": ("metrics_port", _port),

@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(
-    path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks/README.md")
+    path
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks/README.md")
     if path.exists()
 )
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -34,9 +35,7 @@ def blocks(language: str) -> list[tuple[Path, int, str]]:
     ("path", "line", "code"),
     [pytest.param(*each, id=f"{each[0].name}:{each[1]}") for each in blocks("python")],
 )
-def test_each_python_block_runs_by_itself(
-    path: Path, line: int, code: str, tmp_path: Path
-) -> None:
+def test_each_python_block_runs_by_itself(path: Path, line: int, code: str, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
     ran = subprocess.run(
         [sys.executable, "-c", code],
@@ -60,26 +59,29 @@ def test_each_link_to_a_file_leads_to_one(path: Path) -> None:
 def test_every_make_target_that_is_named_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     named = {
-        target
-        for _, _, code in blocks("console")
-        for target in re.findall(r"\$ make (\w+)", code)
+        target for _, _, code in blocks("console") for target in re.findall(r"\$ make (\w+)", code)
     }
     assert named
-    assert [target for target in sorted(named) if not re.search(rf"^{target}:", makefile, re.M)] == []
+    assert [
+        target for target in sorted(named) if not re.search(rf"^{target}:", makefile, re.MULTILINE)
+    ] == []
 
 
 def test_every_verb_that_is_named_exists() -> None:
     from kstream.cli import main
 
     named = {
-        verb
-        for _, _, code in blocks("console")
-        for verb in re.findall(r"\$ kstream (\w+)", code)
+        verb for _, _, code in blocks("console") for verb in re.findall(r"\$ kstream (\w+)", code)
     }
     assert named
     known = subprocess.run(
         [sys.executable, "-m", "kstream", "--help"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert callable(main)
-    assert [verb for verb in sorted(named) if not re.search(rf"^\s+{verb}\b", known, re.M)] == []
+    assert [
+        verb for verb in sorted(named) if not re.search(rf"^\s+{verb}\b", known, re.MULTILINE)
+    ] == []

@@ -29,7 +29,7 @@ class Retry(Struct, frozen=True):
 
     def delay(self, attempt: int, chance: random.Random) -> float:
         """Return the seconds to wait after failed *attempt* (1 is the first)."""
-        return backoff(attempt, self.first, self.most, chance)
+        return backoff(attempt - 1, self.first, self.most, chance)
 
 
 class _When(stop_base):
