@@ -1,0 +1,1 @@
+"""One module per question: ``python -m benchmarks.NAME``; ``python -m benchmarks`` asks them all."""
