@@ -85,7 +85,7 @@ class Supervisor:
             begun = loop.time()
             code = await self._once(index)
             if self._stopping.is_set() or code == USAGE:
-                self._worst = max(self._worst, code if code >= 0 else FAILED)
+                self._worst = max(self._worst, _judged(code))
                 if not self._stopping.is_set():
                     self._asked()  # no restart mends a wrong setting
                 return
@@ -118,6 +118,13 @@ class Supervisor:
         await asyncio.sleep(self._patience)
         _LOG.warning("%d process(es) did not drain in time: killed", len(self._alive))
         self._signal(signal.SIGKILL)
+
+
+def _judged(code: int) -> int:
+    """Return the exit code that a process counts with once all were asked to stop."""
+    if code == -signal.SIGTERM:
+        return DONE  # asked before it could listen: it had nothing in hand yet
+    return code if code >= 0 else FAILED
 
 
 def stop_when_orphaned() -> None:
