@@ -48,19 +48,16 @@ class Failures:
     ) -> None:
         """Return when *record*, which failed once with *error*, is settled: ``again()`` passed,
         or the dead letters have it. Raises `Halted` if the shard is given up first."""
-        attempts = 1
-        if not isinstance(error, RejectedError):
-            attempts, left = await self.try_again(record, error, again)
-            if left is None:
-                return
-            error = left
-        await self.give_up(record, error, attempts, again)
+        attempts, left = await self.try_again(record, error, again)
+        if left is not None:
+            await self.give_up(record, left, attempts, again)
 
     async def try_again(
         self, record: Record, error: Exception, again: Callable[[], Awaitable[None]]
     ) -> tuple[int, Exception | None]:
         """Call *again* as often as the policy has it. Return the attempts made in all, and the
-        last error if none passed. *record* is the first of those concerned."""
+        last error if none passed. *record* is the first of those concerned. A `RejectedError`
+        is final: trying again would change nothing."""
         made = 1
 
         def note(state: RetryCallState) -> None:
@@ -75,7 +72,7 @@ class Failures:
             return self.retry.delay(state.attempt_number + 1, self._world.chance)
 
         left = self.retry.attempts - 1
-        if left < 1:
+        if left < 1 or isinstance(error, RejectedError):
             return made, error
         await self._rest(self.retry.delay(1, self._world.chance))
         retrying = AsyncRetrying(

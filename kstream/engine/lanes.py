@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, cast
 from zlib import crc32
 
 from ..core.progress import Slot, Window
@@ -20,7 +20,7 @@ from .failing import Failures
 from .halting import Halt, Halted
 from .world import World
 
-__all__ = ["Lane", "Slice", "slices", "thread_hop"]
+__all__ = ["Lane", "Slice", "called", "slices", "thread_hop"]
 
 T = TypeVar("T")
 
@@ -56,9 +56,17 @@ def slices(slot: Slot, lanes: int, base: int) -> list[tuple[int, Slice]]:
 async def thread_hop(world: World, halt: Halt, body: Callable[[], T]) -> T:
     """Run *body* on a worker thread. When cancelled, tell it to stop and wait until it has:
     nobody else may begin on the shard while a handler of ours still runs."""
-    future = asyncio.get_running_loop().run_in_executor(world.threads, body)
+
+    def outcome() -> tuple[T, None] | tuple[None, BaseException]:
+        # As a value: a future would choke on StopIteration, and take CancelledError for its own.
+        try:
+            return body(), None
+        except BaseException as error:  # noqa: BLE001 - raised again on the loop's side
+            return None, error
+
+    future = asyncio.get_running_loop().run_in_executor(world.threads, outcome)
     try:
-        return await asyncio.shield(future)
+        value, error = await asyncio.shield(future)
     except asyncio.CancelledError:
         halt.stop()
         while not future.done():
@@ -67,6 +75,28 @@ async def thread_hop(world: World, halt: Halt, body: Callable[[], T]) -> T:
             except asyncio.CancelledError:
                 continue
         raise
+    if error is not None:
+        raise _Cancelled if isinstance(error, asyncio.CancelledError) else error
+    return cast("T", value)
+
+
+async def called(call: Callable[[Any], Awaitable[None]], argument: object) -> None:
+    """Await ``call(argument)``. A cancellation that comes from inside it is its failure."""
+    try:
+        await call(argument)
+    except asyncio.CancelledError:
+        if _told_to_stop():
+            raise
+        raise _Cancelled from None
+
+
+class _Cancelled(Exception):
+    """The handler was cancelled from inside: by a task it waits for, or by itself."""
+
+
+def _told_to_stop() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 class Lane:
@@ -161,6 +191,8 @@ class Lane:
                 if decode is not None:
                     record.decoded = decode(record.data)
                 call(record)
+            except asyncio.CancelledError:  # nobody can cancel a plain function but itself
+                return _Cancelled()
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is its failure
                 return error
             piece.done = at + 1
@@ -181,6 +213,10 @@ class Lane:
                 if decode is not None:
                     record.decoded = decode(record.data)
                 await call(record)
+            except asyncio.CancelledError:
+                if _told_to_stop():
+                    raise
+                return _Cancelled()
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is its failure
                 return error
             piece.done = at + 1
@@ -193,7 +229,7 @@ class Lane:
         if self._monotonic() >= self._halt.grant.deadline:
             raise Halted
         if spec.is_async:
-            await spec.call(record)
+            await called(spec.call, record)
         elif spec.inline:
             spec.call(record)
         else:

@@ -13,7 +13,7 @@ from ..signals import Deduplicated, Handled
 from .consumers import Handles
 from .failing import Failures
 from .halting import Halt, Halted
-from .lanes import Lane, Slice, slices, thread_hop
+from .lanes import Lane, Slice, called, slices, thread_hop
 from .reading import ReadAhead
 from .remembering import Memory
 from .tasks import Tasks
@@ -72,7 +72,8 @@ class Processing:
     def drain(self) -> None:
         """Finish what was begun, begin nothing more."""
         if self._spec.mode == "record":
-            self._halt.drain(max((lane.at for lane in self._lanes if lane.busy), default=-1))
+            # Of idle lanes too: one that ran ahead has settled what the others must catch up with.
+            self._halt.drain(max(lane.at for lane in self._lanes))
         else:
             self._halt.drain(self._begun)
 
@@ -190,6 +191,8 @@ class Processing:
         batch = slot.batch
         try:
             await self._call(batch)
+        except Halted:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is its failure
             again = self._calling(batch)
             _, left = await self._failures.try_again(batch.records[0], error, again)
@@ -207,6 +210,8 @@ class Processing:
         for half in bisect(batch):
             try:
                 await self._call(half)
+            except Halted:
+                raise
             except Exception as failed:  # noqa: BLE001 - whatever a handler raises is its failure
                 await self._search(slot, half, first, failed)
             else:
@@ -225,7 +230,7 @@ class Processing:
             for record in batch.records:
                 record.decoded = spec.decode(record.data)
         if spec.is_async:
-            await spec.call(batch)
+            await called(spec.call, batch)
         elif spec.inline:
             spec.call(batch)
         else:
