@@ -31,7 +31,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: $(VENV)/.flights ## 336,776 flights through splits, a merge and a killed worker, then proof (2 min)
-	@$(BIN)/python -m producers.demo
+	@$(BIN)/python -m tests.demo
 
 test: $(STAMP) ## unit, property, conformance, simulation and storm tests (under 3 min)
 	@$(PYTEST) -m 'not soak'

@@ -1,0 +1,1 @@
+"""`make demo`: a year of flights through splits, a merge, a killed and a stopped worker; then proof."""

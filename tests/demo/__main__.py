@@ -1,0 +1,199 @@
+"""Produce all flights of 2013 while workers archive them, are killed, stopped, joined; prove it.
+
+python -m tests.demo        exit code 0 only if every flight stands in the archive exactly once
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from msgspec import Struct
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from kstream import KstreamError
+from producers import flights
+
+from ..fleet.archive import Growth, ReadBack, read_back
+from ..fleet.processes import ROOT, Fleet
+from ..fleet.watch import watching
+from .story import GROUP, Measured, Story, kstream
+
+FLIGHTS = 336_776
+RATE = 8000
+"""Flights a second: slow enough that something can happen under way."""
+DIRECTORY = Path(".demo")
+STREAM = f"local:{DIRECTORY}/flights.db#flights"
+ARCHIVE = DIRECTORY / "archive"
+LATE = 60.0
+"""Seconds the workers get to archive what was produced."""
+
+COUNT = (
+    f'gzip -dc {ARCHIVE}/{GROUP}/*/*/*.jsonl.gz | grep -o \'"id":"[^"]*"\' | LC_ALL=C sort | '
+    'uniq -c | awk \'{ records += $1 } END { print records " records, " NR " distinct IDs" }\''
+)
+
+
+class Outcome(Struct):
+    """What the summary shows."""
+
+    produced: int
+    seconds: float
+    archived: Growth
+    measured: Measured
+    exit_codes: list[int]
+
+
+class Counted:
+    """Flights on their way, each ID with its turn."""
+
+    def __init__(self, rows: Iterable[dict[str, str]]) -> None:
+        self._rows = rows
+        self.turns: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        for turn, row in enumerate(self._rows):
+            self.turns[flights.record_id(row)] = turn
+            yield row
+
+    @property
+    def share(self) -> float:
+        """How much of all has come by, 0 to 1."""
+        return len(self.turns) / FLIGHTS
+
+
+async def play(source: Counted, console: Console) -> Outcome:
+    """Produce and archive, with all that happens under way."""
+    grown = Growth(ARCHIVE)
+    now = asyncio.get_running_loop().time
+    settings = {"STREAM": STREAM, "ARCHIVE": str(ARCHIVE)}
+    command = ["-m", "kstream", "run", "consumers.archive:worker"]
+    await kstream("streams", "create", STREAM, "--shards", "4")
+    with _progress(console) as bars, Fleet(command, logs=DIRECTORY, settings=settings) as fleet:
+        produced = bars.add_task("produced", total=FLIGHTS)
+        archived = bars.add_task("archived", total=FLIGHTS)
+        async with watching(STREAM, GROUP) as watch, asyncio.TaskGroup() as tasks:
+            for _ in range(3):
+                fleet.start()
+            await watch.shared_by(3, 20)
+            console.print("three workers share four shards")
+            begun = now()
+
+            def tell(line: str) -> None:
+                console.print(f"{now() - begun:5.1f} s  {line}", soft_wrap=True)
+
+            story = Story(STREAM, fleet, watch, tell)
+            producing = tasks.create_task(flights.produce(STREAM, source, RATE))
+            telling = tasks.create_task(story.run(lambda: source.share))
+            late = None
+            while grown.records < FLIGHTS and (late is None or now() < late):
+                await asyncio.sleep(0.25)
+                await asyncio.to_thread(grown.look)
+                bars.update(produced, completed=len(source.turns))
+                bars.update(archived, completed=grown.records)
+                if late is None and producing.done() and telling.done():
+                    late = now() + LATE
+            seconds = now() - begun
+        codes = await asyncio.to_thread(fleet.drain)
+    grown.look()
+    return Outcome(producing.result(), seconds, grown, story.measured, codes)
+
+
+def _progress(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=console)
+
+
+def complaints(outcome: Outcome, proof: dict[str, Any], found: ReadBack) -> list[str]:
+    """Return what is wrong; nothing if the demo showed what it is for."""
+    claims = {
+        f"{FLIGHTS:,} flights were produced": outcome.produced == FLIGHTS,
+        "kstream verify found nothing": proof["ok"] and not proof["problems"],
+        "it counts every flight": proof["records"] == FLIGHTS,
+        "it compared every record with the stream": proof["compared"] == FLIGHTS,
+        "the files alone say the same": found.ok and found.records == FLIGHTS,
+        "workers asked to stop ended with 0": not any(
+            [outcome.measured.exit_code, *outcome.exit_codes]
+        ),
+        "failover took less than 10 s": outcome.measured.failover < 10,
+    }
+    return [claim for claim, holds in claims.items() if not holds]
+
+
+def summary(outcome: Outcome, proof: dict[str, Any], found: ReadBack) -> Table:
+    """Return the figures as a table."""
+    measured = outcome.measured
+    size = sum(path.stat().st_size for path in DIRECTORY.glob("flights.db*"))
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    for name, figure in (
+        ("throughput", f"{found.records / outcome.seconds:,.0f} records/s (paced at {RATE:,}/s)"),
+        ("failover", f"{measured.failover:.1f} s from SIGKILL until others had taken its shards"),
+        ("hand-over", f"{measured.handover:.2f} s without an owner at most, after SIGTERM"),
+        ("duplicates", f"{proof['duplicates'] + found.doubled}"),
+        ("stream", f"{size / 1e6:.0f} MB in {DIRECTORY}/flights.db"),
+        ("archive", f"{outcome.archived.bytes / 1e6:.1f} MB in {outcome.archived.files} files"),
+        (
+            "verified",
+            f"{proof['records']:,} records, {proof['compared']:,} compared with the stream",
+        ),
+    ):
+        table.add_row(name, figure)
+    return table
+
+
+async def demonstrate(console: Console) -> list[str]:
+    """Run the demo and show it; return what was wrong."""
+    shutil.rmtree(DIRECTORY, ignore_errors=True)
+    DIRECTORY.mkdir()
+    source = Counted(flights.rows(flights.installed()))
+    outcome = await play(source, console)
+    verify = ["verify", f"file:{ARCHIVE}", "--stream", STREAM, "--group", GROUP]
+    with console.status("verifying"):
+        proof = json.loads(await kstream(*verify, "--json", codes=(0, 1)))
+        found = await asyncio.to_thread(read_back, ARCHIVE, source.turns)
+    console.print("\n" + await kstream("shards", STREAM), markup=False, soft_wrap=True)
+    console.print(summary(outcome, proof, found), soft_wrap=True)
+    console.print(f"\nkstream {' '.join(verify)}", soft_wrap=True)
+    for problem in proof["problems"]:
+        console.print(f"  {problem['kind']}: {problem['where']}: {problem['what']}", markup=False)
+    console.print("\nCount for yourself, without kstream:\n")
+    print(COUNT)
+    print(subprocess.run(COUNT, shell=True, check=True, capture_output=True, text=True).stdout)
+    delivered = f"{found.distinct:,} delivered, {found.lost:,} lost, {found.doubled:,} doubled"
+    console.print(f"[bold]{delivered}, {found.out_of_order:,} out of order[/]")
+    return complaints(outcome, proof, found)
+
+
+def main() -> int:
+    """Run the demo; return its exit code."""
+    if Path.cwd() != ROOT:
+        print(f"run this in {ROOT}", file=sys.stderr)
+        return 2
+    console = Console(highlight=False)
+    try:
+        wrong = asyncio.run(demonstrate(console))
+    except (click.ClickException, KstreamError) as error:
+        print(f"the demo cannot run: {error}", file=sys.stderr)
+        return 1
+    for claim in wrong:
+        console.print(f"[red]not true:[/] {claim}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

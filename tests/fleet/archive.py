@@ -1,0 +1,112 @@
+"""What stands in an archive, found out without kstream: from the files alone.
+
+The files are of the format ``envelope``: each line carries key, ID and data of one record.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+__all__ = ["Growth", "ReadBack", "envelopes", "read_back"]
+
+
+class ReadBack(Struct, frozen=True):
+    """An archive held against what was produced."""
+
+    records: int
+    distinct: int
+    lost: int
+    doubled: int
+    strange: int
+    """Records that nobody produced."""
+    out_of_order: int
+    """Records that stand behind a later one of their key."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every record stands there once, each key in order."""
+        return not (self.lost or self.doubled or self.strange or self.out_of_order)
+
+
+class _Line(Struct):
+    key: str
+    id: str
+
+
+_line = msgspec.json.Decoder(_Line).decode
+
+
+def objects(archive: Path) -> list[Path]:
+    """Return the files with records: shard after shard, parents before children.
+
+    A shard's number is higher than its parents', and names within a shard sort as the log.
+    """
+    files = archive.glob("*/*/*/*.jsonl.gz")
+    shown = [
+        path for path in files if not path.relative_to(archive).parts[0].startswith((".", "_"))
+    ]
+    return sorted(shown, key=lambda path: (path.parent.name, path.name))
+
+
+def envelopes(archive: Path) -> Iterator[tuple[str, str]]:
+    """Yield key and ID of every record, in the order of each key."""
+    for path in objects(archive):
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                record = _line(line)
+                yield record.key, record.id
+
+
+def read_back(archive: Path, produced: Mapping[str, int]) -> ReadBack:
+    """Compare *archive* with the IDs that were *produced*, each with its turn."""
+    records = strange = out_of_order = 0
+    seen: set[str] = set()
+    newest: dict[str, int] = {}
+    for key, record_id in envelopes(archive):
+        records += 1
+        turn = produced.get(record_id)
+        if turn is None:
+            strange += 1
+            continue
+        seen.add(record_id)
+        if turn < newest.get(key, -1):
+            out_of_order += 1
+        newest[key] = max(turn, newest.get(key, -1))
+    return ReadBack(
+        records=records,
+        distinct=len(seen),
+        lost=len(produced) - len(seen),
+        doubled=records - strange - len(seen),
+        strange=strange,
+        out_of_order=out_of_order,
+    )
+
+
+class Growth:
+    """How many records and bytes an archive holds, looking at each new file once."""
+
+    def __init__(self, archive: Path) -> None:
+        self._archive = archive
+        self._known: set[Path] = set()
+        self.records = 0
+        self.bytes = 0
+
+    @property
+    def files(self) -> int:
+        """Files with records."""
+        return len(self._known)
+
+    def look(self) -> int:
+        """Look once more; return how many records stand there."""
+        for path in objects(self._archive):
+            if path not in self._known:
+                self._known.add(path)
+                body = path.read_bytes()
+                self.bytes += len(body)
+                self.records += gzip.decompress(body).count(b"\n")
+        return self.records
