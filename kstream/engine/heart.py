@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from ..clock import Clock
 from ..errors import RetryableError, UsageError
-from ..lease import Heartbeat, row_key
+from ..lease import Heartbeat, Row, row_key
 from ..ports.leases import Change, LeaseStore, stands
 from .tuning import Tuning
 
@@ -44,6 +44,7 @@ class Heart:
         self.failing_since: float | None = None
         """Since when (monotonic) the store gave no answer."""
         self.why = ""
+        self._unanswered: tuple[Heartbeat, float] | None = None
         self._leaving = False
         self._stopped = False
         self._wake: Callable[[], None] = _nobody
@@ -59,12 +60,13 @@ class Heart:
         return self._clock.monotonic() >= self.deadline
 
     async def start(self, store: LeaseStore) -> None:
-        """Write the row that makes us a member. Raises `RetryableError`."""
-        sent = self._clock.monotonic()
-        [row] = await store.swap([Change(row_key(self._row), None, self._row)])
-        if row != self._row:
+        """Write the row that makes us a member. Raises `RetryableError`: call it again.
+
+        Raises `UsageError` if a live worker has this name.
+        """
+        standing = await self._send(store, None, self._row)
+        if self.dead and isinstance(standing, Heartbeat) and not standing.dead:
             raise UsageError(f"another worker calls itself {self.worker}: give it another name")
-        self._extend(sent)
 
     async def run(self, store: LeaseStore) -> None:
         """Beat until `stop` or until the heart is dead. May run on another thread."""
@@ -98,16 +100,25 @@ class Heart:
 
     async def beat(self, store: LeaseStore) -> None:
         """Raise the row by one; if it is not as we left it, we were declared dead."""
-        sent = self._clock.monotonic()
         following = replace(self._row, revision=self._row.revision + 1, leaving=self._leaving)
-        change = Change(row_key(following), self._row, following)
-        [row] = await store.swap([change])
-        if stands(change, row):
-            self._row = following
+        await self._send(store, self._row, following)
+
+    async def _send(self, store: LeaseStore, old: Heartbeat | None, new: Heartbeat) -> Row | None:
+        if self._unanswered is None:
+            self._unanswered = (new, self._clock.monotonic())
+        # A beat without an answer may have landed at its first try, and others may have watched
+        # it stand still since: sent again, it is the same beat, and counts from then.
+        new, sent = self._unanswered
+        change = Change(row_key(new), old, new)
+        [standing] = await store.swap([change])
+        self._unanswered = None
+        if stands(change, standing):
+            self._row = new
             self._extend(sent)
         else:
             self.deadline = float("-inf")
             self.dead = True
+        return standing
 
     def _extend(self, sent: float) -> None:
         if self._clock.monotonic() >= self.deadline:
@@ -116,7 +127,10 @@ class Heart:
 
     async def bury(self, store: LeaseStore) -> None:
         """Delete our row: the others need not wait to know that we are gone."""
-        await store.swap([Change(row_key(self._row), self._row, None)])
+        old: Row | None = self._row
+        for _ in range(2):  # what stands may be a last beat of ours that was never answered
+            if isinstance(old, Heartbeat) and not old.dead:
+                [old] = await store.swap([Change(row_key(old), old, None)])
 
 
 def _nobody() -> None:
