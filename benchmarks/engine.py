@@ -83,9 +83,7 @@ async def consume(stream: MemoryStream, handler: Registers, records: int) -> Non
     handler(worker, count)
     tuning = Tuning()
     with ThreadPoolExecutor(tuning.threads) as threads:
-        world = World(
-            clock=SystemClock(), chance=random.Random(7), threads=threads, tuning=tuning
-        )
+        world = World(clock=SystemClock(), chance=random.Random(7), threads=threads, tuning=tuning)
         await worker.serve_on(
             Ground(
                 name="bench",

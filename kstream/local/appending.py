@@ -16,7 +16,7 @@ from ..record import Entry, Failure, Outcome, Receipt
 from ..shard import ShardId
 from ..sqlite import Database
 from .life import Binding
-from .routing import Ring, load_ring, size_of
+from .routing import Ring, load_ring
 from .schema import encode_records
 
 __all__ = ["Appender", "Request"]
@@ -110,11 +110,11 @@ class Appender:
             if ring is None or ring.layout != life.layout:
                 ring = self._ring = load_ring(database, life.id, life.layout)
             places = [ring.places(request.entries) for request in group]
-            used = sorted({place for each in places for place in each if place.__class__ is int})
+            used = sorted({place for each, _ in places for place in each if place.__class__ is int})
             now = self._clock.now()
             lanes = {place: _lane(database, ring, place, now) for place in used}
             outcomes = [
-                _fill(lanes, request.entries, each)
+                _fill(lanes, request.entries, *each)
                 for request, each in zip(group, places, strict=True)
             ]
             for lane in lanes.values():
@@ -130,27 +130,42 @@ def _lane(database: Database, ring: Ring, place: int, now: int) -> _Lane:
 
 
 def _fill(
-    lanes: dict[int, _Lane], entries: Sequence[Entry], places: list[int | str]
+    lanes: dict[int, _Lane],
+    entries: Sequence[Entry],
+    places: list[int | str],
+    sizes: list[int],
 ) -> list[Outcome]:
     """Give each entry its sequence number and put it into its shard's lane."""
     outcomes: list[Outcome] = []
-    for entry, place in zip(entries, places, strict=True):
+    for entry, place, size in zip(entries, places, sizes, strict=True):
         if isinstance(place, str):
             outcomes.append(Failure(place, retryable=False))
             continue
         lane = lanes[place]
         sequence = lane.sequence = lane.sequence + 1
-        key, data, record_id, headers = entry.key, entry.data, entry.id, entry.headers
-        if record_id is None and headers is None and not entry.replay:
-            lane.rows.append((sequence, lane.arrived, key, data))
-        elif not entry.replay:
-            lane.rows.append((sequence, lane.arrived, key, data, record_id, headers))
-        else:
-            lane.rows.append(
-                (sequence, lane.arrived, key, data, record_id, headers, 0, "", entry.replay)
+        key, name, headers = entry.key, entry.id, entry.headers
+        if entry.replay:
+            row: _Row = (
+                sequence,
+                lane.arrived,
+                key,
+                entry.data,
+                name,
+                headers,
+                0,
+                "",
+                entry.replay,
             )
-        lane.sizes.append(size_of(entry))
-        outcomes.append(Receipt(lane.name, sequence, ordered=key is not None))
+        elif name is None and headers is None:
+            row = (sequence, lane.arrived, key, entry.data)
+        else:
+            row = (sequence, lane.arrived, key, entry.data, name, headers)
+        lane.rows.append(row)
+        lane.sizes.append(size)
+        if key is None:
+            outcomes.append(Receipt(lane.name, sequence, ordered=False))
+        else:
+            outcomes.append(Receipt(lane.name, sequence))
     return outcomes
 
 
