@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..errors import LeaseLost, RetryableError
+from ..errors import LeaseLost, RetryableError, StoredDataError
 from ..lease import Mark
 from ..ports.assignment import Assignment, Grant
 from ..record import ShardEnded
@@ -179,6 +179,11 @@ class ShardTask:
             )
         except RetryableError as error:
             raise LeaseLost(grant.lease.shard, f"the dedup store failed: {error}") from error
+        except StoredDataError as error:
+            # Past its deadline a worker may miss runs that its successor has joined and dropped.
+            if monotonic() < grant.deadline:
+                raise
+            raise LeaseLost(grant.lease.shard, "the deadline passed") from error
 
     def _watch_progress(self) -> None:
         limit = self._world.tuning.stall
