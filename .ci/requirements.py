@@ -31,14 +31,18 @@ def requirements(pyproject: dict[str, Any], *, group: str | None) -> Iterator[st
                 yield line
 
 
+def _pinned(requirement: str) -> str:
+    """Return *requirement* at its lowest version; its marker stays as it is."""
+    what, semicolon, marker = requirement.partition(";")
+    return what.replace(">=", "==") + semicolon + marker
+
+
 def main(arguments: list[str]) -> None:
     """Print the requirements, sorted."""
     pyproject = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))
     lines = sorted(set(requirements(pyproject, group=None if "--runtime" in arguments else "dev")))
     if "--lowest" in arguments:
-        lines = [
-            line.replace(">=", "==") if "python_version" not in line else line for line in lines
-        ]
+        lines = [_pinned(line) for line in lines]
     print("\n".join(lines))
 
 
