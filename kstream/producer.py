@@ -214,6 +214,12 @@ class Producer(Generic[T]):
         return self._sender
 
 
+def sender_of(producer: Producer[Any]) -> Sender:
+    """Return what *producer* hands its records to: for `kstream.sync`, which does so from other
+    threads. Raises `ClosedError` before it was entered."""
+    return producer._entered()  # noqa: SLF001  (of this module)
+
+
 def _check(sending: Sending, grace: float) -> None:
     for name, amount, least in (
         ("linger", sending.linger, 0),

@@ -16,7 +16,7 @@ from .engine.background import Background, background
 from .engine.sending import Batching, ProducerStatistics, Writable
 from .errors import ClosedError, DeliveryError
 from .ports.codec import Codec
-from .record import Receipt
+from .record import Entry, Receipt
 
 __all__ = ["Delivery", "Producer"]
 
@@ -72,8 +72,8 @@ class Producer(Generic[T]):
     **After a fork** (gunicorn with ``preload_app``, multiprocessing) the child starts afresh with
     its first record: a connection and record IDs of its own, and none of the parent's records.
 
-    The settings are those of `kstream.Producer`. Each call is a hop to another thread and back;
-    where that matters, produce from asyncio.
+    The settings are those of `kstream.Producer`. ``put`` and ``flush`` are a hop to the background
+    thread and back, ``enqueue`` only when it has to wait for room.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class Producer(Generic[T]):
             grace=grace,
             lanes=lanes,
         )
+        self._codec = codec
         self._make()  # a setting that makes no sense is refused here and not at the first record
         self._life: _Life[T] | None = None
         self._closed = False
@@ -166,8 +167,8 @@ class Producer(Generic[T]):
         nobody was told of fill half the budget.
         """
         life = self._started()
-        work = life.producer.enqueue(value, key=key, id=id, headers=headers, hash_key=hash_key)
-        return Delivery(life.run(work), life.home)
+        data: Any = value if self._codec is None else self._codec.encode(value)
+        return Delivery(life.accept(Entry(data, key, id, headers, hash_key)), life.home)
 
     def flush(self) -> None:
         """Wait until the fate of every record accepted so far is known.
@@ -210,6 +211,7 @@ class _Life(Generic[T]):
         entered: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._stay = home.submit(self._live(entered))
         entered.result()
+        self._sender = _asyncio.sender_of(producer)
         home.keep(self)
 
     async def _live(self, entered: concurrent.futures.Future[None]) -> None:
@@ -227,6 +229,11 @@ class _Life(Generic[T]):
     def run(self, work: Coroutine[Any, Any, R]) -> R:
         """Run *work* on the loop and return its outcome."""
         return _wait(self.home.submit(work), None)
+
+    def accept(self, entry: Entry) -> _asyncio.Delivery:
+        """Return the delivery of *entry*; only waiting for room is a hop to the loop."""
+        delivery = self._sender.accept_from_thread(entry)
+        return self.run(self._sender.accept(entry)) if delivery is None else delivery
 
     def close(self) -> None:
         """Leave the block. Raises `DeliveryError`."""

@@ -28,6 +28,7 @@ from ..errors import (
 )
 from ..record import Entry, Failure, Outcome, Receipt
 from .admission import size_of
+from .inlet import Inlet
 from .outbox import SENT, Delivery, Lane, Unclaimed
 from .room import Room
 from .sending import ProducerStatistics, Sending, Writable
@@ -66,12 +67,14 @@ class Sender:
         self._only = self._lanes[0] if sending.lanes == 1 else None
         self._group = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[None]] = []
+        self._inlet: Inlet | None = None
         self._open = False
         self._accepted = self._delivered = self._failed = self._again = self._writes = 0
 
     async def start(self) -> None:
         """Begin to send, with one task per lane, until `stop`."""
         await self._group.__aenter__()
+        self._inlet = Inlet(asyncio.get_running_loop(), self._place)
         self._open = True
         self._tasks = [
             self._group.create_task(self._serve(lane), name=f"lane {n}")
@@ -81,7 +84,8 @@ class Sender:
     @property
     def pending(self) -> int:
         """Records that were accepted and whose fate is not known yet."""
-        return self._accepted - self._delivered - self._failed
+        left = 0 if self._inlet is None else len(self._inlet)
+        return left + self._accepted - self._delivered - self._failed
 
     def statistics(self) -> ProducerStatistics:
         """Return the counts so far."""
@@ -121,6 +125,24 @@ class Sender:
             raise BufferFull(f"{self._room.used} of {self._room.limit} bytes are in use")
         return self._put(entry, size)
 
+    def accept_from_thread(self, entry: Entry) -> Delivery | None:
+        """Return the delivery of *entry*, or ``None`` without room: then `accept` it on the loop.
+
+        For any thread but the loop's. A thread's records keep their order, also among those that
+        it then accepts on the loop. Raises what `accept_now` does, except `BufferFull`.
+        """
+        size = self._size(entry)
+        inlet = self._inlet
+        assert inlet is not None  # it is open
+        if entry.id is None:
+            entry.id = f"{self._prefix}t{next(inlet.numbers)}"
+        if not self._room.take(size):
+            return None
+        # Its number, by which lanes and flushes count, is given out on the loop.
+        delivery = Delivery(entry.id, entry, size, 0, self._clock.monotonic(), self)
+        inlet.put(delivery)
+        return delivery
+
     def _size(self, entry: Entry) -> int:
         if not self._open:
             raise ClosedError("the producer is closed, or was not entered")
@@ -149,13 +171,18 @@ class Sender:
         if record_id is None:
             record_id = entry.id = self._prefix + str(number)
         delivery = Delivery(record_id, entry, size, number, self._clock.monotonic(), self)
-        lane = self._only
-        if lane is None:
-            key = entry.key
-            spread = number if key is None else crc32(key.encode())
-            lane = self._lanes[spread % len(self._lanes)]
-        lane.put(delivery)
+        (self._only or self._lane(delivery)).put(delivery)
         return delivery
+
+    def _place(self, delivery: Delivery) -> None:
+        """Number and queue what another thread accepted."""
+        self._accepted = delivery.number = self._accepted + 1
+        (self._only or self._lane(delivery)).put(delivery)
+
+    def _lane(self, delivery: Delivery) -> Lane:
+        key = delivery.entry.key
+        spread = delivery.number if key is None else crc32(key.encode())
+        return self._lanes[spread % len(self._lanes)]
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -282,6 +309,8 @@ class Sender:
 
         Raises `DeliveryError` with the failures nobody was told of, each of them once.
         """
+        if self._inlet is not None:
+            self._inlet.empty()
         mark = self._accepted
         for lane in self._lanes:
             await lane.settled(mark)
@@ -297,6 +326,8 @@ class Sender:
         if not self._open:
             return
         self._open = False
+        if self._inlet is not None:
+            self._inlet.close()
         self._room.turn_away()
         try:
             async with asyncio.timeout(grace):

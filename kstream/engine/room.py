@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 
 __all__ = ["Room"]
 
 
 class Room:
-    """Never hands out more than ``limit`` bytes at once."""
+    """Never hands out more than ``limit`` bytes at once.
 
-    __slots__ = ("_waiting", "limit", "used")
+    Any thread may `take`; everything else is for one loop.
+    """
+
+    __slots__ = ("_lock", "_waiting", "limit", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
+        self._lock = threading.Lock()
         self._waiting: deque[tuple[int, asyncio.Future[bool]]] = deque()
 
     @property
@@ -25,10 +30,9 @@ class Room:
 
     def take(self, size: int) -> bool:
         """Take *size* bytes if they are free and nobody waits for some already."""
-        if self._waiting or self.used + size > self.limit:
+        if self._waiting:
             return False
-        self.used += size
-        return True
+        return self._reserve(size)
 
     async def wait(self, size: int) -> bool:
         """Wait for *size* bytes. True: they are taken. False: `turn_away` was called.
@@ -47,7 +51,8 @@ class Room:
 
     def give(self, size: int) -> None:
         """Give back *size* bytes; those who wait get them in their order."""
-        self.used -= size
+        with self._lock:
+            self.used -= size
         if self._waiting:
             self._grant()
 
@@ -62,8 +67,14 @@ class Room:
         while self._waiting:
             size, future = self._waiting[0]
             if not future.done():
-                if self.used + size > self.limit:
+                if not self._reserve(size):
                     return
-                self.used += size
                 future.set_result(True)
             self._waiting.popleft()
+
+    def _reserve(self, size: int) -> bool:
+        with self._lock:
+            if self.used + size > self.limit:
+                return False
+            self.used += size
+            return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from kstream.codecs import Json
-from kstream.errors import ClosedError, ConfigError, DeliveryError, UsageError
+from kstream.errors import ClosedError, ConfigError, DeliveryError, RejectedError, UsageError
 from kstream.sync import Producer
 from tests.unit.scripted_stream import ScriptedStream
 
@@ -85,6 +86,70 @@ def test_many_threads_put_at_once_and_each_keeps_the_order_of_its_key() -> None:
     for thread in range(8):
         values = [int(entry.data) for entry in stream.log if entry.key == f"key {thread}"]
         assert values == list(range(50))
+
+
+def test_the_budget_blocks_the_caller_and_order_survives_the_waiting() -> None:
+    """Issue 3.3: `enqueue` waits only for room in a byte budget. Values: order per key."""
+    stream = ScriptedStream(seconds=0.001)
+    limit = 6_000  # a dozen records
+
+    with Producer(stream, budget=limit) as producer, ThreadPoolExecutor(3) as pool:
+
+        def produce(thread: int) -> int:
+            most = 0
+            for n in range(200):
+                producer.enqueue(b"%d" % n, key=f"key {thread}")
+                most = max(most, producer.statistics().bytes_held)
+            assert producer.put(b"200", key=f"key {thread}").sequence >= 200
+            return most
+
+        most = max(pool.map(produce, range(3)))
+    assert limit // 2 < most <= limit
+    for thread in range(3):
+        values = [int(entry.data) for entry in stream.log if entry.key == f"key {thread}"]
+        assert values == list(range(201))
+
+
+def test_records_accepted_while_another_thread_closes_have_a_fate() -> None:
+    """Issue 3.3: nothing that was accepted disappears."""
+    for _ in range(5):
+        stream = ScriptedStream()
+        producer = Producer(stream)
+        accepted: list[str] = []
+
+        def fill(producer: Producer[bytes] = producer, accepted: list[str] = accepted) -> None:
+            while True:
+                try:
+                    accepted.append(producer.enqueue(b"x", key="k").id)
+                except ClosedError:
+                    return
+
+        thread = threading.Thread(target=fill)
+        thread.start()
+        while len(accepted) < 100:
+            time.sleep(0.0005)
+        producer.close()
+        thread.join()
+        assert [entry.id for entry in stream.log] == accepted
+
+
+def test_enqueue_refuses_where_it_is_called_and_chokes_on_failures_nobody_heard_of() -> None:
+    with Producer(ScriptedStream(), codec=Json(int)) as producer:
+        with pytest.raises(UsageError, match="key"):
+            producer.enqueue(7, key="")
+        with pytest.raises(RejectedError, match="budget"):
+            Producer(ScriptedStream(), budget=600).enqueue(bytes(600))
+        assert producer.pending == 0
+    choked = Producer(ScriptedStream(then="reject"), budget=6_000)
+
+    def go_on() -> None:
+        for _ in range(100):
+            choked.enqueue(b"x", key="k")
+
+    with pytest.raises(DeliveryError, match="bad form"):
+        go_on()
+    with contextlib.suppress(DeliveryError):  # those that were on their way meanwhile
+        choked.close()
 
 
 def test_all_producers_of_a_process_share_one_thread() -> None:
