@@ -101,7 +101,7 @@ class Worker(Generic[T]):
         self._running: Running | None = None
         self._stop_asked = False
         self._beside: Tasks | None = None
-        query_of(stream)
+        load_settings(settings, query=query_of(stream))
 
     @property
     def deduplicates(self) -> bool:
@@ -243,21 +243,11 @@ class Worker(Generic[T]):
 
     async def serve_on(self, ground: Ground) -> None:
         """Run on what is open already: what `serve` does, and what a simulation calls."""
-        running = await self._prepare(ground)
-        self._running = running
-        if self._stop_asked:
-            running.stop()
         try:
-            async with Tasks() as tasks:
-                work = tasks.create_task(running.run(), name="worker")
-                try:
-                    await asyncio.shield(work)
-                except asyncio.CancelledError:
-                    running.stop()
-                    await asyncio.wait([work])
-                    raise
-        except* Exception as group:  # noqa: BLE001 - one error comes out, not a group
-            await unwrapped(_raise(group))
+            self._running = running = await self._prepare(ground)
+            if self._stop_asked:
+                running.stop()
+            await unwrapped(_shielded(running))
         finally:
             self._running = None
             self._stop_asked = False
@@ -303,15 +293,8 @@ class Worker(Generic[T]):
 
     async def _serve_with_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        asked = 0
-
-        def ask() -> None:
-            nonlocal asked
-            asked += 1
-            self.stop()
-
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, ask)
+            loop.add_signal_handler(number, self.stop)
         try:
             await self.serve()
         finally:
@@ -336,11 +319,22 @@ class Worker(Generic[T]):
         beside, self._beside = self._beside, None
         assert beside is not None
         self.stop()
-        await unwrapped(beside.__aexit__(kind, error, trace))
+        try:
+            await unwrapped(beside.__aexit__(kind, error, trace))
+        finally:
+            self._stop_asked = False  # it may have ended before it was asked to
 
 
-async def _raise(error: BaseException) -> None:
-    raise error
+async def _shielded(running: Running) -> None:
+    """Run; being cancelled asks for a clean end, and waits for it."""
+    async with Tasks() as tasks:
+        work = tasks.create_task(running.run(), name="worker")
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            running.stop()
+            await asyncio.wait([work])
+            raise
 
 
 def _instant(start: StartAt | datetime) -> StartAt:

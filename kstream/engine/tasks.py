@@ -56,7 +56,8 @@ async def unwrapped(work: Coroutine[Any, Any, T]) -> T:
         for other in errors[1:]:
             if type(other) is not type(first) or str(other) != str(first):
                 first.add_note(f"also: {type(other).__name__}: {other}")
-        raise first from None
+    # Raised out here, the error keeps the cause and the context that it came with.
+    raise first
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
