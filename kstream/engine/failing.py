@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_not_exception_type, stop_after_attempt
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from ..errors import RejectedError, RetryableError
 from ..ports.dead_letters import DeadLetters, Letter
@@ -80,7 +80,7 @@ class Failures:
             wait=wait,
             sleep=sleep,
             before=note,
-            retry=retry_if_not_exception_type((Halted, RejectedError)),
+            retry=retry_if_exception(_may_pass),
             reraise=True,
         )
 
@@ -163,6 +163,11 @@ class Failures:
                 reason=_described(error),
             )
         )
+
+
+def _may_pass(error: BaseException) -> bool:
+    # tenacity catches everything: a cancellation or an exit must not be "tried again".
+    return isinstance(error, Exception) and not isinstance(error, Halted | RejectedError)
 
 
 def _described(error: BaseException) -> str:
