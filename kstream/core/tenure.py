@@ -125,9 +125,10 @@ class Listings:
     such as were taken after the shard was known.
     """
 
-    __slots__ = ("_before", "_known", "_last", "_noted")
+    __slots__ = ("_absent", "_before", "_known", "_last", "_noted")
 
     def __init__(self) -> None:
+        self._absent: dict[ShardId, float] = {}
         self._last: Lineage | None = None
         self._before: Lineage | None = None
         self._noted = 0
@@ -138,11 +139,16 @@ class Listings:
         named = dict.fromkeys(shard for lease in leases for shard in (lease.shard, *lease.parents))
         self._known = {shard: self._known.get(shard, self._noted) for shard in named}
 
-    def note(self, listing: Lineage) -> None:
-        """Take a complete listing. Raises `IncompleteListing` for one that has a hole."""
+    def note(self, listing: Lineage, at: float = 0.0) -> None:
+        """Take a complete listing, seen at *at* (seconds, a clock of our own that never jumps).
+
+        Raises `IncompleteListing` for one that has a hole.
+        """
         listing.check_complete()
         self._before, self._last = self._last, listing
         self._noted += 1
+        absent = self._absent
+        self._absent = {each: absent.get(each, at) for each in self._known if each not in listing}
 
     @property
     def last(self) -> Lineage | None:
@@ -155,6 +161,11 @@ class Listings:
             return False
         since = self._noted - self._known.get(shard, self._noted)
         return since >= 2 and shard not in self._last and shard not in self._before
+
+    def gone_since(self, shard: ShardId) -> float | None:
+        """Return since when (by the clock of `note`) every listing lacks *shard*, known then;
+        ``None`` while it is not `gone`."""
+        return self._absent.get(shard) if self.gone(shard) else None
 
 
 def missing(lineage: Lineage, leases: Mapping[ShardId, Lease], group: Group) -> list[Lease]:
@@ -204,13 +215,15 @@ def readable(leases: Mapping[ShardId, Lease], listings: Listings) -> list[ShardI
 
 
 def forgettable(
-    leases: Mapping[ShardId, Lease], listings: Listings, now: int, keep: int
+    leases: Mapping[ShardId, Lease], listings: Listings, now: float, keep: float
 ) -> list[Lease]:
-    """Return the tombstones that nobody needs any more: *keep* ms old, no longer listed, and
-    every child has marks of its own.
+    """Return the tombstones that nobody needs any more: not listed for *keep* seconds (*now* is by
+    the clock of the listings), and every child has marks of its own.
 
-    While the stream lists a shard, forgetting it would read it again. A shard without known
-    children has children that are not listed *yet*, and its marks say where they start.
+    While the stream lists a shard, forgetting it would read it again; so would a worker that still
+    acts on an older listing. Our own clock measures it: another's may be a day ahead. A shard
+    without known children has children that are not listed *yet*, and its marks say where they
+    start.
     """
     children: dict[ShardId, list[Lease]] = {}
     for lease in leases.values():
@@ -219,10 +232,11 @@ def forgettable(
 
     def needless(lease: Lease) -> bool:
         own = children.get(lease.shard, [])
+        since = listings.gone_since(lease.shard)
         return (
             lease.ended
-            and now - lease.ended_at > keep
-            and listings.gone(lease.shard)
+            and since is not None
+            and now - since > keep
             and bool(own)
             and all(child.marks for child in own)
         )

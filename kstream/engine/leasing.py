@@ -324,12 +324,12 @@ class Leasing:
     async def _list(self) -> Lineage:
         """Return a complete listing, and remember it: what two in a row lack is gone."""
         lineage = await self._stream.shards()
-        self._listings.note(lineage)
+        self._listings.note(lineage, self._world.clock.monotonic())
         return lineage
 
     async def _forget(self, leases: Mapping[ShardId, Lease]) -> None:
-        keep = int(self._world.tuning.tombstone * 1000)
-        old = forgettable(leases, self._listings, self._world.clock.now(), keep)
+        keep, now = self._world.tuning.tombstone, self._world.clock.monotonic()
+        old = forgettable(leases, self._listings, now, keep)
         if old:
             stand = await self._store.swap([Change(row_key(lease), lease, None) for lease in old])
             gone = [lease for lease, row in zip(old, stand, strict=True) if row is None]

@@ -378,11 +378,25 @@ def test_a_tombstone_lives_a_day_longer_than_the_listing_of_its_shard() -> None:
     rows = old_rows()
     still = Lineage([shard(A, closed=True), shard(D, A)])
     known = list(rows.values())
-    late = 1000 + DAY + 1
+    late = DAY + 1
     assert forgotten(rows, listed(still, still, known=known), late) == []
     assert forgotten(rows, listed(still, BARE, known=known), late) == []
     assert forgotten(rows, listed(BARE, BARE, known=known), late - 1) == []
     assert forgotten(rows, listed(BARE, BARE, known=known), late) == [A]
+
+
+def test_the_day_begins_when_the_listing_first_lacks_the_shard() -> None:
+    """MUST (6): a worker with an older listing would read the shard again, had it no row."""
+    rows = old_rows()
+    listings = listed(
+        BARE, BARE, Lineage([shard(A, closed=True), shard(D, A)]), known=[*rows.values()]
+    )
+    assert listings.gone_since(A) is None
+    listings.note(BARE, 5.0)
+    listings.note(BARE, 9.0)
+    assert listings.gone_since(A) == 5.0
+    assert forgotten(rows, listings, DAY + 5) == []
+    assert forgotten(rows, listings, DAY + 6) == [A]
 
 
 def test_a_closed_shard_with_no_child_listed_yet_is_not_forgotten() -> None:
