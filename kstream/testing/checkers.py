@@ -35,9 +35,11 @@ __all__ = [
     "exactly_once",
     "key_order",
     "no_late_owner",
+    "nothing_before_start",
     "nothing_lost",
     "nothing_skipped",
     "one_writer",
+    "ordinals_rise",
 ]
 
 
@@ -177,6 +179,38 @@ def checkpoints_forward(history: History) -> list[Violation]:
                 found.append(Violation("moved back", f"{what} from {before} to {event.position}"))
             places[at] = event.position
     return found
+
+
+def ordinals_rise(history: History) -> list[Violation]:
+    """An ordinal is a function of the log: every worker and every consumer gives a position the
+    same one, and later positions have higher ones."""
+    found: list[Violation] = []
+    known: dict[ShardId, dict[Position, Advanced]] = defaultdict(dict)
+    for event in history.of(Advanced):
+        if event.position >= Position(0):
+            first = known[event.shard].setdefault(event.position, event)
+            if first.ordinal != event.ordinal:
+                what = f"{event.shard}@{event.position} is {first.ordinal} for {first.consumer}"
+                found.append(Violation("ordinal", f"{what} and {event.ordinal} for {event.worker}"))
+    for shard, places in known.items():
+        order = [places[position] for position in sorted(places)]
+        for low, high in pairwise(order):
+            if low.ordinal >= high.ordinal:
+                what = (
+                    f"{shard}: {low.ordinal} at {low.position}, {high.ordinal} at {high.position}"
+                )
+                found.append(Violation("ordinal", what))
+    return found
+
+
+def nothing_before_start(history: History, consumers: Sequence[str]) -> list[Violation]:
+    """Nothing is handled that lies before the group's start."""
+    outside = {entry.place for entry in history.of(Produced) if not entry.covered}
+    return [
+        Violation("before start", f"{_at(event)} was handled by {event.worker}")
+        for event in history.of(Handled)
+        if event.consumer in consumers and event.place in outside
+    ]
 
 
 def no_late_owner(history: History, slack: float) -> list[Violation]:

@@ -33,6 +33,7 @@ KINDS: Final[Mapping[str, float]] = MappingProxyType(
         "lost": 0.10,  # applied; the answer is lost
         "twice": 0.10,  # the network delivers the request twice; the second answer arrives
         "late": 0.05,  # no answer now, and applied seconds later, whatever became of the caller
+        "zombie": 0.03,  # the same, and the caller's whole process stands still for a while
         "torn": 0.05,  # a request of several parts: the first ones applied, no answer
         "partial": 0.10,  # a write to the stream: some keys answer with a retryable failure
         "short": 0.30,  # a fetch that brings a few records only
@@ -49,8 +50,10 @@ class FaultPlan:
 
     A seed leaves each kind out with even odds, so that some seeds are about one fault and others
     about their meeting. Services are down for spans within the first *horizon* virtual seconds.
-    *network* is the node that late requests live on; without it there are none. What happened is
-    counted in `seen`, as ``SERVICE.KIND``. Set `active` to false to let the system settle.
+    *network* is the node that late requests live on; without it there are none. A late request
+    lands at the worst moment: right before somebody else changes the same thing, if that comes
+    soon. What happened is counted in `seen`, as ``SERVICE.KIND``. Set `active` to false to let the
+    system settle.
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class FaultPlan:
         # A text seed is hashed by SHA-512 in `random`: no PYTHONHASHSEED in it.
         self._chance = Random(f"kstream faults {seed}")
         self.network = network
+        self.freeze: Callable[[str], None] | None = None
+        """Makes the node of that name stand still for a while; without it there are no zombies."""
         self.active = True
         self.seen: Counter[str] = Counter()
         draw = self._chance
@@ -74,6 +79,7 @@ class FaultPlan:
         self._latency = draw.choice((0.0, 0.001, 0.02))
         self._slowest = draw.uniform(0.1, 5.0)
         self._cut: dict[str, float] = {}
+        self._on_the_way: dict[str, list[_Late]] = {}
         self._skewed = draw.random() < 0.3
         self._outages: dict[str, list[tuple[float, float]]] = {name: [] for name in SERVICES}
         for spans in self._outages.values():
@@ -147,17 +153,30 @@ class FaultPlan:
             raise Unavailable(f"the simulated {service} service refused")
 
     async def read(self, service: str, apply: Callable[[], Awaitable[T]]) -> T:
-        """Make a call that changes nothing."""
+        """Make a call that changes nothing. What it answers may be old when it arrives."""
         await self.approach(service)
-        return await apply()
+        answer = await apply()
+        if self.active:
+            await self._travel(service)
+        return answer
 
-    async def change(self, service: str, apply: Callable[[], Awaitable[T]]) -> T:
-        """Make a call that changes something, perhaps twice, late, or without an answer."""
+    async def change(self, service: str, apply: Callable[[], Awaitable[T]], key: str = "") -> T:
+        """Make a call that changes something, perhaps twice, late, or without an answer.
+
+        *key* names what it changes, if that is one thing.
+        """
         await self.approach(service)
+        node = NODE.get()
+        sender = node.name if node is not None else "the world"
+        if key:
+            await self._let_land(key, sender)
         if self.network is not None and self.happens("late", service):
-            node = NODE.get()
-            late = self._late(apply, node.name if node is not None else "the world")
-            self.network.start(late, name=f"late {service}")
+            self._send_late(service, apply, key, sender)
+            raise Unavailable(f"a request to {service} is still on its way")
+        if key and node is not None and self.freeze and self.happens("zombie", service):
+            self._send_late(service, apply, key, sender)
+            self.freeze(sender)
+            await asyncio.sleep(0)  # this is where it stands still
             raise Unavailable(f"a request to {service} is still on its way")
         if self.happens("twice", service):
             # What the first one says reaches nobody, be it an error.
@@ -175,14 +194,44 @@ class FaultPlan:
         """Return the error of a call that was applied and whose answer is lost."""
         return Unavailable(f"the answer of {service} was lost")
 
-    async def _late(self, apply: Callable[[], Awaitable[object]], sender: str) -> None:
-        SENDER.set(sender)
-        await asyncio.sleep(self._chance.uniform(0.0, 2 * self._slowest))
-        with suppress(KstreamError):
-            await apply()
+    def _send_late(
+        self, service: str, apply: Callable[[], Awaitable[object]], key: str, sender: str
+    ) -> None:
+        assert self.network is not None
+        late = _Late(sender, apply, self._chance.uniform(0.0, 2 * self._slowest))
+        late.task = self.network.start(late.run(), name=f"late {service}")
+        if key:
+            self._on_the_way.setdefault(key, []).append(late)
+
+    async def _let_land(self, key: str, sender: str) -> None:
+        """Let the late requests of others for *key* overtake one of *sender*."""
+        for late in self._on_the_way.pop(key, ()):
+            if late.sender != sender and late.task is not None and not late.task.done():
+                late.hurry.set()
+                await asyncio.wait([late.task])
 
     async def _travel(self, service: str) -> None:
         seconds = self._chance.uniform(0, self._latency) if self._latency else 0.0
         if self.happens("slow", service):
             seconds += self._chance.uniform(0, self._slowest)
         await asyncio.sleep(seconds)
+
+
+class _Late:
+    """A request that is on its way longer than its sender waited."""
+
+    def __init__(self, sender: str, apply: Callable[[], Awaitable[object]], delay: float) -> None:
+        self.sender = sender
+        self.hurry = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        self._apply = apply
+        self._delay = delay
+
+    async def run(self) -> None:
+        """Arrive after the delay, or when told to hurry."""
+        SENDER.set(self.sender)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._delay):
+                await self.hurry.wait()
+        with suppress(KstreamError):
+            await self._apply()

@@ -38,7 +38,8 @@ class FaultyLeases(LeaseStore):
             first = list(changes[: 1 + self._plan.below(len(changes) - 1)])
             await self._plan.change("leases", lambda: self._store.swap(first))
             raise self._plan.lost("leases")
-        return await self._plan.change("leases", lambda: self._store.swap(changes))
+        key = changes[0].key if len(changes) == 1 and changes[0].key.startswith("lease/") else ""
+        return await self._plan.change("leases", lambda: self._store.swap(changes), key)
 
     @override
     def twin(self) -> LeaseStore:
@@ -59,7 +60,7 @@ class FaultyObjects(ObjectStore):
     @override
     async def put_if_absent(self, name: str, body: bytes, metadata: Mapping[str, str]) -> bool:
         return await self._plan.change(
-            "objects", lambda: self._store.put_if_absent(name, body, metadata)
+            "objects", lambda: self._store.put_if_absent(name, body, metadata), name
         )
 
     @override

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from typing_extensions import override
@@ -16,7 +17,8 @@ from .fault_plan import FaultPlan
 __all__ = ["FaultyReader", "FaultyStream"]
 
 _SERVICE = "stream"
-_LISTINGS_KEPT = 4
+_OLDEST = 4.0
+"""Seconds: a listing that was true longer ago is never told again. A shard's tombstone outlives it."""
 
 
 class FaultyStream(Stream):
@@ -30,7 +32,7 @@ class FaultyStream(Stream):
     def __init__(self, stream: Stream, plan: FaultPlan) -> None:
         self._stream = stream
         self._plan = plan
-        self._listings: list[Lineage] = []
+        self._listings: list[tuple[float, Lineage]] = []
         self._told_truth = True
 
     @override
@@ -40,12 +42,13 @@ class FaultyStream(Stream):
     @override
     async def shards(self) -> Lineage:
         listing = await self._plan.read(_SERVICE, self._stream.shards)
-        if not self._listings or listing != self._listings[-1]:
-            self._listings = [*self._listings, listing][-_LISTINGS_KEPT:]
+        now = asyncio.get_running_loop().time()
+        old = [seen for at, seen in self._listings if now - at <= _OLDEST and seen != listing]
+        fresh = [(at, seen) for at, seen in self._listings if seen in old]
+        self._listings = [*fresh, (now, listing)]
         if not self._told_truth:
             self._told_truth = True
             return listing
-        old = self._listings[:-1]
         if old and self._plan.happens("stale", _SERVICE):
             self._told_truth = False
             return self._plan.choose(old)

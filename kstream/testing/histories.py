@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from ..position import Position
+from ..position import GroupStart, Position
 from ..shard import ShardId
+from .clock import EPOCH
 
 __all__ = [
     "Advanced",
@@ -27,6 +29,7 @@ __all__ = [
     "Reset",
     "Resumed",
     "Settled",
+    "covers",
 ]
 
 Place = tuple[ShardId, Position]
@@ -110,6 +113,7 @@ class Advanced(Event, frozen=True, kw_only=True):
     token: int
     consumer: str
     position: Position
+    ordinal: int = 0
 
 
 class Resumed(Event, frozen=True, kw_only=True):
@@ -127,6 +131,14 @@ class Reset(Event, frozen=True, kw_only=True):
 E = TypeVar("E", bound=Event)
 
 
+def covers(start: GroupStart, entry: Produced) -> bool:
+    """Return whether *entry* belongs to a group that began at *start*."""
+    if start.positions is not None:
+        place = start.positions.get(entry.shard)
+        return place is None or entry.position > place
+    return start.instant is None or EPOCH + round(entry.time * 1000) >= start.instant
+
+
 class History:
     """Events in the order in which they happened."""
 
@@ -140,6 +152,14 @@ class History:
     def of(self, kind: type[E]) -> list[E]:
         """Return the events of one kind, in order."""
         return [event for event in self.events if isinstance(event, kind)]
+
+    def covered_by(self, start: GroupStart) -> History:
+        """Return the history with each entry marked: does a group's *start* lie before it?"""
+
+        def mark(entry: Produced) -> Produced:
+            return entry if covers(start, entry) else replace(entry, covered=False)
+
+        return History(mark(e) if isinstance(e, Produced) else e for e in self.events)
 
     def consumers(self) -> list[str]:
         """Return the consumers that anything was settled or checkpointed for, by first mention."""

@@ -20,7 +20,7 @@ import pytest
 
 if TYPE_CHECKING:
     from ..worker import Worker
-    from .simulation import Driven
+    from .driving import Driven
 
 __all__ = ["StartSimulation", "kstream_seed", "pytest_addoption", "sim"]
 
@@ -58,7 +58,7 @@ def kstream_seed(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def sim(kstream_seed: int) -> Iterator[StartSimulation]:
     """Return a function that starts a simulation. Its workers are asked to leave after the test."""
-    from .simulation import simulate
+    from .driving import simulate
 
     with ExitStack() as stack:
 

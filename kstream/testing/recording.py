@@ -17,10 +17,11 @@ from ..objects.memory import MemoryObjects
 from ..ports.dead_letters import DeadLetters, Letter
 from ..ports.leases import Change
 from ..ports.sink import Fence
-from ..position import Position
+from ..position import GroupStart, Position
 from ..record import Entry, Outcome, Receipt
 from ..shard import ShardId
 from ..sinks.facts import Facts
+from .clock import EPOCH
 from .fault_plan import SENDER
 from .histories import Advanced, DeadLettered, Delivered, Granted, History, Produced
 from .nodes import NODE, refuse_the_dead
@@ -70,18 +71,32 @@ class RecordingTable(LeaseTable):
                         token=after.token,
                         consumer=consumer,
                         position=mark.position,
+                        ordinal=mark.ordinal,
                         time=now,
                     )
                 )
 
 
 class RecordingStream(MemoryStream):
-    """Writes down every entry that the stream accepted."""
+    """Writes down every entry that the stream accepted.
 
-    def __init__(self, inner: MemoryStream, history: History, time: Time) -> None:
+    *instants*: as a stream that knows no exact tips, it says where "latest" is as an instant, two
+    seconds back, since records may have been accepted and not be visible yet.
+    """
+
+    def __init__(
+        self, inner: MemoryStream, history: History, time: Time, *, instants: bool = False
+    ) -> None:
         super().__init__(inner._streams, inner._name)  # noqa: SLF001 - a wider version of itself
         self._history = history
         self._time = time
+        self._instants = instants
+
+    @override
+    async def tip(self) -> GroupStart:
+        if not self._instants:
+            return await super().tip()
+        return GroupStart(instant=EPOCH + round(self._time() * 1000) - 2000)
 
     @override
     async def write(self, entries: Sequence[Entry]) -> list[Outcome]:
@@ -172,19 +187,21 @@ class RecordingLetters:
         self._history = history
         self._time = time
         self.stored: list[Letter] = []
+        self.events: list[DeadLettered] = []
+        """The same, as events."""
 
     async def put(self, letter: Letter, fence: Fence) -> None:
         """Store *letter*."""
         refuse_the_dead()
         await self._inner.put(letter, fence)
         self.stored.append(letter)
+        event = DeadLettered(
+            consumer=letter.consumer,
+            shard=fence.shard,
+            position=letter.record.position,
+            time=self._time(),
+        )
+        self.events.append(event)
         if letter.consumer.startswith("handler"):
             # A sink's letters count when the object that leaves them out lists them.
-            self._history.record(
-                DeadLettered(
-                    consumer=letter.consumer,
-                    shard=fence.shard,
-                    position=letter.record.position,
-                    time=self._time(),
-                )
-            )
+            self._history.record(event)

@@ -1,13 +1,8 @@
 """Several workers, their services and a schedule of trouble, in one process and on virtual time.
 
 The workers are the real ones, from `Worker.serve_on` down; what stands below them is in memory.
-An hour of leases takes milliseconds, and a seed replays exactly.
-
-    with simulate(worker, workers=2, seed=7) as sim:
-        sim.put(b'{"n": 1}', key="ann")
-        sim.split(0)
-        sim.crash(0)
-        sim.settle()
+An hour of leases takes milliseconds, and a seed replays exactly. `kstream.testing.simulate` drives
+one from plain test code.
 """
 
 from __future__ import annotations
@@ -15,25 +10,24 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from ..core.batching import Roll
 from ..engine.consumers import Handles
 from ..engine.heart import TaskHost
 from ..engine.tuning import Tuning
 from ..engine.world import World
-from ..errors import UsageError
 from ..hosting import Ground
-from ..lease import Lease
+from ..lease import Group, Lease
 from ..leases.memory import MemoryLeases
 from ..local.memory import MemoryStreams
 from ..objects.memory import MemoryObjects
 from ..ports.objects import ObjectStore
 from ..ports.sink import Sink, TransactionalSink
-from ..position import Position
+from ..position import GroupStart
 from ..record import Batch, Entry, Failure, Record
 from ..seen.memory import MemorySeen
 from ..shard import ShardId
@@ -43,15 +37,17 @@ from ..sinks.dead_letters import ObjectDeadLetters
 from ..worker import Worker
 from .clock import SimulatedClock
 from .faults import FaultPlan, FaultyLeases, FaultyObjects, FaultySeen, FaultyStream
-from .histories import Handled, History, Resumed
+from .histories import Handled, History, Produced, Resumed
 from .loop import SimulatedLoop
 from .nodes import NODE, Node
 from .recording import RecordingLetters, RecordingObjects, RecordingStream, RecordingTable
 from .trace import Trace
 
-__all__ = ["Member", "Simulation", "simulate"]
+__all__ = ["Member", "Rolls", "Simulation"]
 
 T = TypeVar("T")
+Rolls = Callable[[str, Roll], Roll]
+"""How the member of that name rolls, where the worker would roll so."""
 
 
 class Member:
@@ -69,7 +65,10 @@ class Member:
 
 
 class Simulation:
-    """The services, the members, and what happened. All randomness comes from *seed*."""
+    """The services, the members, and what happened. All randomness comes from *seed*.
+
+    *instants*: the stream knows no exact tips. *rolls*: members may deliver in pieces of their own.
+    """
 
     def __init__(
         self,
@@ -80,6 +79,8 @@ class Simulation:
         tuning: Tuning | None = None,
         plan: FaultPlan | None = None,
         trace: Trace | None = None,
+        instants: bool = False,
+        rolls: Rolls = lambda _, roll: roll,
     ) -> None:
         self.loop = SimulatedLoop(trace=trace)
         self.seed = seed
@@ -91,9 +92,10 @@ class Simulation:
         self.members: list[Member] = []
         self._worker = worker
         self._tuning = tuning or Tuning()
+        self._rolls = rolls
         clock = SimulatedClock(self.loop)
         inner = MemoryStreams(clock).create("simulated", shards=shards)
-        self.stream = RecordingStream(inner, self.history, self.loop.time)
+        self.stream = RecordingStream(inner, self.history, self.loop.time, instants=instants)
         self.table = RecordingTable(self.history, self.loop.time)
         self.seen = MemorySeen()
         self.sinks: dict[str, RecordingObjects] = {
@@ -116,7 +118,9 @@ class Simulation:
         node = self.loop.node(name)
         worker = copy.copy(self._worker)
         worker.consumers = {
-            key: self._recorded(consumer) if isinstance(consumer, Handles) else consumer
+            key: self._recorded(consumer)
+            if isinstance(consumer, Handles)
+            else (consumer[0], self._rolls(name, consumer[1]))
             for key, consumer in self._worker.consumers.items()
         }
         ground = node.call(self._ground, name)
@@ -229,6 +233,8 @@ class Simulation:
     def resume(self, number: int) -> None:
         """Let a paused worker process go on (SIGCONT)."""
         node = self.members[number].node
+        if not node.paused:
+            return
         self.history.record(Resumed(worker=node.name, time=self.loop.time()))
         node.resume()
 
@@ -249,20 +255,29 @@ class Simulation:
                 continue
             left = [e for e, o in zip(left, outcomes, strict=True) if isinstance(o, Failure)]
 
+    @property
+    def consumers(self) -> list[str]:
+        """The names of the worker's consumers."""
+        return list(self._worker.consumers)
+
+    def covered(self) -> History:
+        """Return the history with each entry marked: does the group's start lie before it?"""
+        row = self.table.get(self._worker.group, "group")
+        return self.history.covered_by(row.start if isinstance(row, Group) else GroupStart())
+
     async def caught_up(self) -> bool:
         """Return whether every consumer settled everything, and every closed shard is ended."""
-        lineage = await self.stream.shards()
-        ends = await self.stream.tip()
         rows = self.table.snapshot(self._worker.group)
         leases = {row.shard: row for row in rows if isinstance(row, Lease)}
-        for shard in lineage.values():
+        ends = {e.shard: e.position for e in self.covered().of(Produced) if e.covered}
+        for shard in (await self.stream.shards()).values():
             lease = leases.get(shard.id)
             if lease is None or (shard.closed and not lease.ended):
                 return False
-            end = (ends.positions or {}).get(shard.id, Position(0))
+            end = ends.get(shard.id)
             for name in self._worker.consumers:
                 mark = lease.marks.get(name)
-                if not lease.ended and end.sequence and (mark is None or mark.position < end):
+                if not lease.ended and end and (mark is None or mark.position < end):
                     return False
         return True
 
@@ -283,101 +298,6 @@ class Simulation:
         for member in self.members:
             if not member.node.crashed:
                 await member.task
-
-
-class Driven:
-    """A `Simulation` driven from plain test code: each call runs the loop as far as it needs."""
-
-    def __init__(self, simulation: Simulation) -> None:
-        self.simulation = simulation
-
-    @property
-    def history(self) -> History:
-        """What happened so far."""
-        return self.simulation.history
-
-    def run(self, seconds: float) -> None:
-        """Let *seconds* of virtual time pass."""
-        self._do(asyncio.sleep(seconds))
-
-    def put(self, data: bytes, *, key: str | None = None, id: str | None = None) -> None:  # noqa: A002
-        """Write one record."""
-        self._do(self.simulation.write([Entry(data, key=key, id=id)]))
-
-    def split(self, number: int) -> None:
-        """Split the *number*-th open shard in its middle."""
-        self._do(self.simulation.stream.split(self._open()[number]))
-
-    def merge(self, number: int) -> None:
-        """Merge the *number*-th open shard with the next."""
-        one, other = self._open()[number : number + 2]
-        self._do(self.simulation.stream.merge(one, other))
-
-    def start(self) -> None:
-        """Start another worker."""
-        self.simulation.start()
-
-    def crash(self, number: int) -> None:
-        """Kill the *number*-th worker, and start another one."""
-        self.simulation.crash(number)
-        self.simulation.start()
-
-    def stop(self, number: int) -> None:
-        """Ask the *number*-th worker to leave, and start another one."""
-        self.simulation.stop(number)
-        self.simulation.start()
-
-    def pause(self, number: int, seconds: float) -> None:
-        """Stand the *number*-th worker still for *seconds*."""
-        self.simulation.pause(number)
-        self.run(seconds)
-        self.simulation.resume(number)
-
-    def settle(self, within: float = 600.0) -> None:
-        """Run until everything written is settled and every closed shard is ended.
-
-        Raises `UsageError` if that takes longer than *within* seconds of virtual time.
-        """
-        if not self._do(self.simulation.settled(within)):
-            raise UsageError(
-                f"not settled after {within:g} s of virtual time: a handler that never passes "
-                f"blocks its shard"
-            )
-
-    def _open(self) -> list[ShardId]:
-        return [shard.id for shard in self._do(self.simulation.stream.shards()).open_shards()]
-
-    def _do(self, work: Any) -> Any:
-        loop = self.simulation.loop
-        return loop.run_until_complete(work)
-
-
-@contextmanager
-def simulate(
-    worker: Worker[Any],
-    *,
-    workers: int = 2,
-    seed: int = 0,
-    shards: int = 2,
-    tuning: Tuning | None = None,
-) -> Iterator[Driven]:
-    """Run *workers* processes of *worker* against a stream in memory, on virtual time.
-
-    Synchronous: what the block does happens between steps of the simulation. An error of a
-    worker comes out of the call during which it happened.
-    """
-    simulation = Simulation(worker, seed=seed, shards=shards, tuning=tuning)
-    loop = simulation.loop
-    before = asyncio._get_running_loop()  # noqa: SLF001 - a simulation inside a loop cannot work
-    if before is not None:
-        raise UsageError("simulate() owns its event loop: call it from a plain test function")
-    try:
-        for _ in range(workers):
-            simulation.start()
-        yield Driven(simulation)
-        loop.run_until_complete(simulation.leave())
-    finally:
-        loop.close()
 
 
 async def _inline(body: Callable[[], T]) -> T:

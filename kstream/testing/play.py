@@ -1,0 +1,223 @@
+"""A seed is played: records come, shards split and merge, workers crash, stand still and leave.
+
+Then everything is healed, and whatever was written must settle. `run_seed` plays and judges.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+
+from ..lease import Lease
+from ..record import Entry
+from .faults import FaultPlan
+from .judging import Verdict, judge, tally
+from .scenario import TUNING, Scenario
+from .simulation import Simulation
+from .trace import Trace
+from .troubled import Troubled, number_of, payload
+
+__all__ = ["Play", "run_seed"]
+
+_SETTLES_WITHIN = 240.0
+_DEEPEST = 6
+"""Layers of shards: the first ones, and five generations below them."""
+
+
+class Play:
+    """One scenario being played."""
+
+    def __init__(self, seed: int, *, keep: bool = False) -> None:
+        self.scenario = scenario = Scenario.of(seed)
+        self.chance = random.Random(f"play {seed}")
+        self.troubled = Troubled(seed, scenario.records, blocks=1.5 * TUNING.drain)
+        self.plan = FaultPlan(seed, horizon=2.5 * scenario.seconds)
+        self.plan.freeze = self._freeze
+        self.trace = Trace(keep=keep)
+        self.sim = Simulation(
+            scenario.worker(self.troubled),
+            seed=seed,
+            shards=scenario.shards,
+            tuning=scenario.tuning,
+            plan=self.plan,
+            trace=self.trace,
+            instants=scenario.start == "instant",
+            rolls=lambda member, _: scenario.roll(member),
+        )
+        self.seen: Counter[str] = Counter()
+        self.settled = False
+        self.generations = 0
+        self._put = 0
+
+    async def run(self) -> None:
+        """Play it, heal everything, and wait until all is settled."""
+        sim, scenario = self.sim, self.scenario
+        if scenario.backlog:
+            await self._past()
+        for _ in range(scenario.workers):
+            sim.start()
+            if self.chance.random() < 0.3:
+                await asyncio.sleep(self.chance.uniform(0.0, 1.0))
+        until = sim.loop.time() + scenario.seconds
+        burst = max(1, scenario.records // 14)
+        while sim.loop.time() < until:
+            await asyncio.sleep(self.chance.uniform(0.1, 1.6))
+            await self._produce(self.chance.randint(1, 2 * burst))
+            await self._trouble()
+        await self._produce(scenario.records)
+        await self._heal()
+
+    def verdict(self) -> Verdict:
+        """Return what the judges found, and what kinds of trouble there were."""
+        sim = self.sim
+        seen = self.seen + tally(sim, sim.history)
+        seen["bisect"] = self.troubled.bisected
+        seen[">= 3 generations"] = int(self.generations > 3)
+        return Verdict(
+            self.scenario.seed,
+            judge(sim, self.scenario, settled=self.settled),
+            {kind: count for kind, count in sorted(seen.items()) if count},
+            self.trace.digest(),
+            self._put,
+        )
+
+    # -- records -------------------------------------------------------------------------------
+
+    async def _past(self) -> None:
+        """What happened before the first worker came."""
+        for _ in range(self.chance.randint(1, 3)):
+            await self._produce(self.scenario.records // 10)
+            if self.chance.random() < 0.7:
+                await self._reshard()
+            await asyncio.sleep(self.chance.uniform(0.0, 2.5))
+        await self._produce(self.scenario.records // 10)
+
+    async def _produce(self, count: int) -> None:
+        """Write up to *count* records; now and then some of the recent ones again."""
+        numbers = range(self._put, min(self._put + count, self.scenario.records))
+        self._put += len(numbers)
+        again = [
+            number
+            for number in range(max(0, self._put - 30), self._put)
+            if self.chance.random() < 0.05
+        ]
+        if self.chance.random() < 0.15:
+            again += list(numbers)  # a whole burst, as after a lost answer
+        await self.sim.write([self._entry(number) for number in numbers])
+        if again:
+            await self.sim.write([self._entry(number) for number in again])
+
+    def _entry(self, number: int, replay: int = 0) -> Entry:
+        key = f"key-{number % self.scenario.keys}"
+        # Without dead letters what fits no partition would block its shard for good.
+        placed = bool(replay) or not self.scenario.letters or number not in self.troubled.unplaced
+        data = payload(number, placed=placed)
+        return Entry(data, key=key, id=f"id-{number}", replay=replay)
+
+    # -- trouble -------------------------------------------------------------------------------
+
+    async def _trouble(self) -> None:
+        sim, chance = self.sim, self.chance
+        alive = [n for n, member in enumerate(sim.members) if member.alive]
+        kind = chance.choices(
+            ["nothing", "reshard", "crash", "pause", "stop", "cut", "start", "trim"],
+            [5, 4, 2, 2, 1.5, 1.5, 0.5, 1.5],
+        )[0]
+        match kind:
+            case "nothing":
+                return
+            case "reshard":
+                for _ in range(chance.choice([1, 1, 2, 3])):
+                    await self._reshard()
+            case "trim":
+                await self._trim()
+            case "start":
+                sim.start()
+            case _ if len(alive) > 1:
+                self.seen[kind] += 1
+                self._strike(kind, chance.choice(alive))
+            case _:
+                return
+
+    def _strike(self, kind: str, number: int) -> None:
+        sim = self.sim
+        match kind:
+            case "crash":
+                sim.crash(number)
+                sim.start()
+            case "stop":
+                sim.stop(number)
+                sim.start()
+            case "pause":
+                self._pause(number)
+            case _:
+                span = self.chance.uniform(0.5, 2.5) * TUNING.patience
+                self.plan.cut_off(sim.members[number].node.name, sim.loop.time() + span)
+
+    def _freeze(self, name: str) -> None:
+        """Let the member called *name*, whose code is running, stand still for a while."""
+        self._pause(int(name[1:]) - 1)
+
+    def _pause(self, number: int) -> None:
+        span = self.chance.choice([0.3, 0.9, 1.5, 2.5]) * TUNING.patience
+        if span > TUNING.patience:
+            self.seen["pause past lease"] += 1
+        self.sim.pause(number)
+        self.sim.loop.call_later(span, self.sim.resume, number)
+
+    async def _reshard(self) -> None:
+        stream, chance = self.sim.stream, self.chance
+        lineage = await stream.shards()
+        shards = lineage.open_shards()
+        if len(lineage.layers()) >= _DEEPEST:
+            return
+        if len(shards) > 1 and (chance.random() < 0.5 or len(shards) > 5):
+            at = chance.randrange(len(shards) - 1)
+            await stream.merge(shards[at].id, shards[at + 1].id)
+            self.seen["merge"] += 1
+        else:
+            await stream.split(chance.choice(shards).id)
+            self.seen["split"] += 1
+        self.generations = max(self.generations, len((await stream.shards()).layers()))
+
+    async def _trim(self) -> None:
+        """Let retention take the closed shards that were settled: they leave the listing."""
+        ended = {
+            row.shard
+            for row in self.sim.table.snapshot("g")
+            if isinstance(row, Lease) and row.ended
+        }
+        for shard in await self.sim.stream.shards():
+            if shard in ended:
+                await self.sim.stream.trim_shard(shard, 1 << 62)
+                self.seen["trim"] += 1
+
+    async def _heal(self) -> None:
+        """End all trouble. Dead letters are replayed once."""
+        sim = self.sim
+        self.plan.active = False
+        self.troubled.healed = True
+        for number, member in enumerate(sim.members):
+            if not member.node.crashed:
+                sim.resume(number)
+        if not any(member.alive for member in sim.members):
+            sim.start()
+        self.settled = await sim.settled(_SETTLES_WITHIN)
+        replayed = dict.fromkeys(number_of(letter.record) for letter in sim.letters.stored)
+        if replayed:
+            await sim.write([self._entry(number, replay=1) for number in replayed])
+            self.settled = self.settled and await sim.settled(_SETTLES_WITHIN)
+        if self.settled:
+            await sim.leave()
+
+
+def run_seed(seed: int, *, keep: bool = False) -> Verdict:
+    """Play *seed* and return the verdict. The same seed gives the same digest, always."""
+    play = Play(seed, keep=keep)
+    loop = play.sim.loop
+    try:
+        loop.run_until_complete(play.run())
+        return play.verdict()
+    finally:
+        loop.close()
