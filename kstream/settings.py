@@ -22,7 +22,7 @@ from .clock import parse_duration, parse_size
 from .engine.tuning import OnDataLoss, Tuning
 from .errors import ConfigError
 
-__all__ = ["KNOBS", "Resolved", "Settings", "load_settings"]
+__all__ = ["KNOBS", "Resolved", "Settings", "load_settings", "override"]
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -132,6 +132,21 @@ KNOBS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
 with its field and how it is read."""
 
 _OTHER_VARIABLES: Final = frozenset({"KSTREAM_CONFIG"})
+
+
+def override(resolved: Resolved, knobs: Mapping[str, Any], origin: str) -> Resolved:
+    """Return *resolved* with *knobs* (by name, as text or numbers) on top, as from *origin*.
+
+    Raises `ConfigError` for an unknown knob or a wrong value.
+    """
+    changes: dict[str, Any] = {}
+    for name, value in knobs.items():
+        if name not in KNOBS:
+            raise ConfigError(f"{origin}: unknown setting {name!r} (known: {', '.join(KNOBS)})")
+        field, parse = KNOBS[name]
+        changes[field] = parse(value)
+    origins = resolved.origins | dict.fromkeys(changes, origin)
+    return Resolved(replace(resolved.settings, **changes), origins, resolved.ignored)
 
 
 def load_settings(

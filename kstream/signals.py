@@ -23,6 +23,7 @@ __all__ = [
     "Fetched",
     "HandedOver",
     "Handled",
+    "Lag",
     "LeaseGone",
     "LeaseTaken",
     "Observer",
@@ -106,6 +107,14 @@ class Fetched(Signal, frozen=True):
     seconds: float
 
 
+class Lag(Signal, frozen=True, kw_only=True):
+    """How old (ms) the oldest record is that arrived and is not settled; 0 at the tip."""
+
+    shard: ShardId
+    consumer: str
+    milliseconds: int
+
+
 class Handled(Signal, frozen=True):
     """Records were settled by a handler or sink."""
 
@@ -114,7 +123,8 @@ class Handled(Signal, frozen=True):
     records: int
     seconds: float
     redelivered: int = 0
-    """How many of them may have been handled before (read again after a crash)."""
+    """How many were handed over more than once here: retries, and halves of a failed batch.
+    (What a crash repeats cannot be told from what was never handled.)"""
 
 
 class Committed(Signal, frozen=True):

@@ -28,7 +28,7 @@ from .hosting import Ground, Wanted, open_ground, query_of, sink_name
 from .ports.codec import Codec
 from .ports.dead_letters import DeadLetters
 from .ports.sink import Sink, TransactionalSink
-from .settings import Settings, load_settings
+from .settings import Settings, load_settings, override
 from .signals import Observer, WorkerStarted
 
 __all__ = ["Worker"]
@@ -95,6 +95,7 @@ class Worker(Generic[T]):
         self._letters = _letters(on_failure)
         self._leases = leases
         self._settings = settings
+        self._configured: dict[str, Any] = {}
         self._observers = tuple(observers)
         self.consumers: dict[str, Handles | tuple[str | Sink | TransactionalSink, Roll]] = {}
         """By name. For testing kits and the command line, which look at what a worker does."""
@@ -174,6 +175,12 @@ class Worker(Generic[T]):
             name = sink_name(sink)
         self._add(name, (sink, Roll.parse(roll) if isinstance(roll, str) else roll))
 
+    def configure(self, **knobs: Any) -> None:
+        """Set knobs over everything else: what an operator says on the command line wins over
+        what the program says. Raises `ConfigError` for an unknown knob or a wrong value."""
+        override(load_settings(Settings()), knobs, "configure()")
+        self._configured |= knobs
+
     def pull(self, offer: Pull, *, name: str = "handler") -> None:
         """Have *offer* called with each batch and the means to settle its records one by one:
         what `Consumer` is made of. It returns when it is through with the batch."""
@@ -222,6 +229,7 @@ class Worker(Generic[T]):
     async def serve(self) -> None:
         """Run until `stop` or cancellation; either drains and hands the leases over first."""
         resolved = load_settings(self._settings, query=query_of(self.stream))
+        resolved = override(resolved, self._configured, "configure()")
         wanted = Wanted(
             stream=self.stream,
             group=self.group,

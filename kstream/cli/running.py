@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -123,10 +122,9 @@ def _worker(target: str, options: _Options, settings: dict[str, Any]) -> Worker[
         return _built(target, options, settings)
     if given := options.given():
         raise UsageError(f"{', '.join(given)}: {target} says that itself; it is for a STREAM")
-    # A worker that a module made reads its settings when it starts, and the environment is
-    # where it finds those of its operator.
-    os.environ.update({f"KSTREAM_{knob.upper()}": str(value) for knob, value in settings.items()})
-    return _imported(target)
+    worker = _imported(target)
+    worker.configure(**settings)  # the operator's word is the last
+    return worker
 
 
 def _built(stream: str, options: _Options, settings: dict[str, Any]) -> Worker[Any]:

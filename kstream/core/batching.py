@@ -154,6 +154,11 @@ class Roller:
         """Bytes held."""
         return self._size
 
+    @property
+    def oldest(self) -> int | None:
+        """When the first record held arrived (ms), ``None`` while no record is held."""
+        return self._counted[0].arrived if self._counted else None
+
     def full(self, now: float) -> str | None:
         """Return why it is time to `take` ("bytes", "count", "age", "idle"), or ``None``."""
         roll = self._roll

@@ -127,6 +127,12 @@ class Delivery:
             return 0.0
         return self._world.clock.monotonic() - self._settled_at - self._roll.age
 
+    @property
+    def lag(self) -> int:
+        """Age (ms) of the oldest record that was read and is not delivered, 0 if there is none."""
+        oldest = self._roller.oldest
+        return 0 if oldest is None else max(0, self._world.clock.now() - oldest)
+
     # -- collecting ----------------------------------------------------------------------------
 
     def _resume(self, resume: Resume) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-from ..errors import RejectedError, RetryableError
+from ..errors import KstreamError, RejectedError, RetryableError
 from ..ports.dead_letters import DeadLetters, Letter
 from ..ports.sink import Fence
 from ..record import Record
@@ -36,6 +36,8 @@ class Failures:
         letters: DeadLetters | None,
     ) -> None:
         self.retry = retry
+        self.repeated = 0
+        """Records that were handed over once more, since the last look at this number."""
         self._shard = shard
         self._consumer = consumer
         self._world = world
@@ -53,16 +55,21 @@ class Failures:
             await self.give_up(record, left, attempts, again)
 
     async def try_again(
-        self, record: Record, error: Exception, again: Callable[[], Awaitable[None]]
+        self,
+        record: Record,
+        error: Exception,
+        again: Callable[[], Awaitable[None]],
+        records: int = 1,
     ) -> tuple[int, Exception | None]:
         """Call *again* as often as the policy has it. Return the attempts made in all, and the
-        last error if none passed. *record* is the first of those concerned. A `RejectedError`
-        is final: trying again would change nothing."""
+        last error if none passed. *record* is the first of the *records* concerned. A
+        `RejectedError` is final: trying again would change nothing."""
         made = 1
 
         def note(state: RetryCallState) -> None:
             nonlocal made
             made = state.attempt_number + 1
+            self.repeated += records
             self._retrying(record, made, error)
 
         async def sleep(seconds: float) -> None:
@@ -101,7 +108,7 @@ class Failures:
         """Dead-letter *record*; without dead letters, stand still before it until it passes."""
         reason = _described(error)
         if self._letters is None:
-            await self._block(record, reason, again)
+            await self._block(record, _shown(error), again)
             return
         letter = Letter(record, self._consumer, reason, attempts)
         letters = self._letters
@@ -120,7 +127,7 @@ class Failures:
                 shard=self._shard,
                 consumer=self._consumer,
                 position=str(record.position),
-                reason=reason,
+                reason=_shown(error),
             )
         )
 
@@ -160,7 +167,7 @@ class Failures:
                 consumer=self._consumer,
                 position=str(record.position),
                 attempt=attempt,
-                reason=_described(error),
+                reason=_shown(error),
             )
         )
 
@@ -173,3 +180,9 @@ def _may_pass(error: BaseException) -> bool:
 def _described(error: BaseException) -> str:
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _shown(error: BaseException) -> str:
+    """Return what may be logged. The text of an error that is not ours may quote the payload;
+    it goes to the dead letter, beside the payload itself."""
+    return _described(error) if isinstance(error, KstreamError) else type(error).__name__

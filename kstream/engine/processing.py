@@ -109,6 +109,14 @@ class Processing:
             return 0.0
         return self._world.clock.monotonic() - self._settled_at
 
+    @property
+    def lag(self) -> int:
+        """Age (ms) of the oldest record that is not settled, 0 if there is none."""
+        first = next(iter(self._open), None)
+        if first is None:
+            return 0
+        return max(0, self._world.clock.now() - first.batch.records[0].arrived)
+
     # -- one batch -----------------------------------------------------------------------------
 
     async def _take(self, batch: Batch, tasks: Tasks) -> None:
@@ -162,8 +170,11 @@ class Processing:
                 consumer=self.name,
                 records=len(slot.batch.records),
                 seconds=now - began,
+                redelivered=self._failures.repeated,
             )
         )
+
+        self._failures.repeated = 0
 
     # -- handlers of batches -------------------------------------------------------------------
 
@@ -195,7 +206,9 @@ class Processing:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is its failure
             again = self._calling(batch)
-            _, left = await self._failures.try_again(batch.records[0], error, again)
+            _, left = await self._failures.try_again(
+                batch.records[0], error, again, len(batch.records)
+            )
             if left is not None:
                 await self._search(slot, batch, 0, left)
         self._window.settle_all(slot)
@@ -208,6 +221,7 @@ class Processing:
             self._window.settle(slot, first)
             return
         for half in bisect(batch):
+            self._failures.repeated += len(half.records)
             try:
                 await self._call(half)
             except Halted:

@@ -15,7 +15,7 @@ from ..errors import LeaseLost, RetryableError, StoredDataError
 from ..lease import Mark
 from ..ports.assignment import Assignment, Grant
 from ..record import ShardEnded
-from ..signals import Checkpointed, HandedOver, Stalled
+from ..signals import Checkpointed, HandedOver, Lag, Stalled
 from .halting import Halted
 from .retrying import patiently
 from .tasks import Tasks, unwrapped
@@ -40,6 +40,9 @@ class Pipeline(Protocol):
     @property
     def stalled_for(self) -> float: ...  # noqa: D102
 
+    @property
+    def lag(self) -> int: ...  # noqa: D102
+
 
 class ShardTask:
     """Drives the pipelines of one granted shard and keeps its marks."""
@@ -55,6 +58,7 @@ class ShardTask:
         self._draining: asyncio.Event = asyncio.Event()
         self._drain_by = 0.0
         self._drain_began = 0.0
+        self._lags: dict[str, int] = {}
         self._closers: list[Callable[[], None]] = []
 
     def closing(self, closer: Callable[[], None]) -> None:
@@ -69,6 +73,9 @@ class ShardTask:
     def start(self, pipelines: Sequence[Pipeline]) -> None:
         """Take the consumers' pipelines."""
         self._pipelines = pipelines
+        if self._draining.is_set():  # asked while they were still being made
+            for pipeline in pipelines:
+                pipeline.drain()
 
     async def run(self) -> None:
         """Work until the shard ended, was handed over, or is lost (then just return)."""
@@ -188,12 +195,20 @@ class ShardTask:
     def _watch_progress(self) -> None:
         limit = self._world.tuning.stall
         for pipeline in self._pipelines:
+            self._tell_lag(pipeline)
             stalled = pipeline.stalled_for
             if stalled > limit:
                 shard = self.grant.lease.shard
                 self._world.emit(Stalled(shard=shard, consumer=pipeline.name, seconds=stalled))
             if stalled > 2 * limit:
                 self.drain(self._world.tuning.drain)
+
+    def _tell_lag(self, pipeline: Pipeline) -> None:
+        lag = pipeline.lag
+        if lag != self._lags.get(pipeline.name):
+            self._lags[pipeline.name] = lag
+            signal = Lag(shard=self.grant.lease.shard, consumer=pipeline.name, milliseconds=lag)
+            self._world.emit(signal)
 
 
 async def _through(pipeline: Pipeline) -> ShardEnded | None:

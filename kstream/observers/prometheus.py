@@ -59,7 +59,7 @@ class PrometheusObserver:
         self._bytes = counter("bytes", "Bytes of records fetched.", "consumer")
         self._settled = counter("settled", "Records settled by a handler or sink.", "consumer")
         self._redelivered = counter(
-            "redelivered", "Settled records that may have been handled before.", "consumer"
+            "redelivered", "Records handed over again: retries, halves of batches.", "consumer"
         )
         self._deduplicated = counter("deduplicated", "Records dropped by record ID.", "consumer")
         self._retries = counter("retries", "Further tries of a handler or sink.", "consumer")
@@ -76,7 +76,9 @@ class PrometheusObserver:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"kstream_{name}", text, labels, registry=self.registry)
 
-        self._lag = gauge("lag_milliseconds", "Behind the tip of the shard.", "shard", "consumer")
+        self._lag = gauge(
+            "lag_milliseconds", "Age of the oldest unsettled record.", "shard", "consumer"
+        )
         self._age = gauge("checkpoint_age_seconds", "Since the last checkpoint.", "shard")
         self._buffer = gauge("buffer_bytes", "Bytes of records held in memory.")
         self._buffer_limit = gauge("buffer_limit_bytes", "The budget of those bytes.")
@@ -105,6 +107,9 @@ class PrometheusObserver:
         match signal:
             case signals.Fetched() | signals.Handled() | signals.Committed():
                 self._note_flow(signal)
+            case signals.Lag(shard=shard, consumer=name, milliseconds=lag):
+                self._lag.labels(shard, name).set(lag)
+                self._lags.setdefault(shard, {})[name] = None
             case signals.Checkpointed(shard=shard, seconds=seconds):
                 self._checkpoint.observe(seconds)
                 self._checkpoints[shard] = self._clock.monotonic()
@@ -129,12 +134,10 @@ class PrometheusObserver:
     def _note_flow(self, signal: signals.Fetched | signals.Handled | signals.Committed) -> None:
         name = signal.consumer
         match signal:
-            case signals.Fetched(shard=shard):
+            case signals.Fetched():
                 self._records.labels(name).inc(signal.records)
                 self._bytes.labels(name).inc(signal.bytes)
                 self._fetch.labels(name).observe(signal.seconds)
-                self._lag.labels(shard, name).set(signal.lag)
-                self._lags.setdefault(shard, {})[name] = None
             case signals.Handled():
                 self._settled.labels(name).inc(signal.records)
                 self._redelivered.labels(name).inc(signal.redelivered)

@@ -43,7 +43,7 @@ def test_a_failing_record_is_tried_again_with_growing_pauses() -> None:
         await stage.until(lambda: len(times) == 6)
         await member.leave()
         assert [signal.attempt for signal in stage.heard(Retrying)] == [2, 3, 4, 5, 6]
-        assert {signal.reason for signal in stage.heard(Retrying)} == {"ValueError: not yet"}
+        assert {signal.reason for signal in stage.heard(Retrying)} == {"ValueError"}
         assert not stage.heard(Blocked)
 
     run_simulated(main)
@@ -150,7 +150,7 @@ def test_a_blocked_shard_goes_on_once_the_record_passes(mode: str) -> None:
         member = stage.start(worker)
         await asyncio.sleep(60)
         [signal] = stage.heard(Blocked)
-        assert (signal.position, signal.reason) == ("3", "ValueError: down")
+        assert (signal.position, signal.reason) == ("3", "ValueError")
         assert 3 not in handled or mode == "batch"
         shard = await stage.only_shard()
         assert stage.mark(shard).position.sequence == 2

@@ -12,6 +12,7 @@ from kstream.observers.prometheus import MetricsServer, PrometheusObserver
 from kstream.shard import ShardId
 
 ONE, TWO = ShardId("shard-1"), ShardId("shard-2")
+LAG = signals.Lag(shard=ONE, consumer="h", milliseconds=42)
 FETCHED = signals.Fetched(shard=ONE, consumer="h", records=3, bytes=600, lag=42, seconds=0.01)
 TAKEN = signals.LeaseTaken(shard=ONE, token=1)
 
@@ -44,7 +45,7 @@ def value(observer: PrometheusObserver, name: str, **labels: str) -> float | Non
     [
         ([FETCHED, FETCHED], "records_total", {"consumer": "h"}, 6),
         ([FETCHED], "bytes_total", {"consumer": "h"}, 600),
-        ([FETCHED], "lag_milliseconds", {"consumer": "h", "shard": ONE}, 42),
+        ([LAG], "lag_milliseconds", {"consumer": "h", "shard": ONE}, 42),
         ([FETCHED], "fetch_seconds_count", {"consumer": "h"}, 1),
         (
             [signals.Handled(shard=ONE, consumer="h", records=4, seconds=0.1, redelivered=2)],
@@ -121,6 +122,7 @@ def test_a_shard_blocked_for_two_consumers_is_one_blocked_shard() -> None:
 def test_a_shard_that_is_not_ours_any_more_leaves_no_stale_gauge(end: signals.Signal) -> None:
     observer = after(
         TAKEN,
+        LAG,
         FETCHED,
         signals.Blocked(shard=ONE, consumer="h", position="1", reason="no"),
         end,
