@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from ..ports.assignment import Assignment, Draining, Grant, Granted, Lost
+from ..ports.assignment import Assignment, Draining, Granted, Lost
 from ..shard import ShardId
 from ..signals import BudgetUsed, WorkerStopped
 from .assembly import Assembly
@@ -65,8 +65,10 @@ class Running:
     def _react(self, event: Granted | Draining | Lost, tasks: Tasks) -> None:
         match event:
             case Granted(shard, grant):
-                before = self._tasks.get(shard)
-                work = self._work(shard, grant, before)
+                task = self._shards[shard] = ShardTask(grant, self._assignment, self._world)
+                if self._stopping.is_set():
+                    task.drain(self._world.tuning.drain)
+                work = self._work(shard, task, self._tasks.get(shard))
                 self._tasks[shard] = tasks.create_task(work, name=f"shard {shard}")
             case Draining(shard, deadline):
                 if shard in self._shards:
@@ -75,21 +77,18 @@ class Running:
                 if shard in self._tasks:
                     self._tasks[shard].cancel()
 
-    async def _work(self, shard: ShardId, grant: Grant, before: asyncio.Task[None] | None) -> None:
-        if before is not None and not before.done():
-            # A handler on a thread may still be at its last record: two may never overlap.
-            await asyncio.wait([before])
-        task = ShardTask(grant, self._assignment, self._world)
+    async def _work(
+        self, shard: ShardId, task: ShardTask, before: asyncio.Task[None] | None
+    ) -> None:
         try:
+            if before is not None:
+                await _over(before)
             if await self._assembly.build(task):
-                self._shards[shard] = task
-                if self._stopping.is_set():
-                    task.drain(self._world.tuning.drain)
                 await task.run()
         except Exception as error:  # noqa: BLE001 - it ends the worker, after the others drained
             self._failure = self._failure or error
             self.stop()
-            await self._assignment.release(grant)
+            await self._assignment.release(task.grant)
         finally:
             task.close()
             if self._shards.get(shard) is task:
@@ -103,3 +102,16 @@ class Running:
                 async with asyncio.timeout(_BUDGET_SIGNAL):
                     await self._stopping.wait()
         await self._assignment.stop()
+
+
+async def _over(before: asyncio.Task[None]) -> None:
+    """Wait until the last grant's task has ended, even when this one's is cancelled meanwhile: a
+    handler on a thread may still be at its last record, and two may never overlap."""
+    cancelled = False
+    while not before.done():
+        try:
+            await asyncio.wait([before])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
