@@ -82,7 +82,9 @@ class ShardTask:
         try:
             await unwrapped(self._work())
         except LeaseLost:
-            return
+            # To whoever granted it this may be news: a heart on its thread can beat between two
+            # looks at the deadline, and a lease that nobody works on must not stay held.
+            await self._assignment.release(self.grant)
 
     def drain(self, deadline: float) -> None:
         """Finish what is in hand within *deadline* seconds, then hand the shard over."""

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
 
 from kstream.engine.failing import Failures
 from kstream.engine.halting import Halt
+from kstream.engine.leasing import Leasing
 from kstream.engine.retrying import Retry
+from kstream.lease import Mark
+from kstream.ports.assignment import Grant
 from kstream.record import Record
+from kstream.shard import ShardId
+from kstream.signals import LeaseTaken
 from kstream.testing.loop import SimulatedLoop, run_simulated
+from kstream.worker import Worker
 
-from .stage import Stage
+from .stage import Stage, keyed
 
 RECORD = Record(sequence=1, arrived=1, key="k", data=b"x")
 
@@ -26,7 +33,7 @@ class _Grant:
 
 def _failures(stage: Stage) -> Failures:
     halt = Halt(cast("Any", _Grant()))
-    return Failures("s", "handler", stage.world(), halt, cast("Any", None), Retry(), None)
+    return Failures(ShardId("s"), "handler", stage.world(), halt, cast("Any", None), Retry(), None)
 
 
 def test_a_cancelled_retry_stays_cancelled() -> None:
@@ -71,3 +78,48 @@ def test_a_retry_that_exits_the_process_is_not_tried_again() -> None:
 
     run_simulated(main)
     assert calls == 1
+
+
+def _billing(**options: Any) -> Worker[Any]:
+    return Worker("memory:orders", group="billing", **options)
+
+
+def test_a_lease_given_up_at_the_deadline_is_given_up_by_all_of_the_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A heart on its thread may beat between two looks at its deadline: who was told that the
+    lease is lost has stopped, so nobody else may go on holding it."""
+    handled: list[int] = []
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop)
+        await stage.put(*keyed(4))
+        worker = _billing()
+
+        @worker.handler
+        async def handle(record: Record) -> None:
+            handled.append(int(record.data))
+
+        member = stage.start(worker)
+        await stage.until(lambda: len(handled) == 4)
+        running = worker._running
+        assert running is not None
+        leasing = cast("Leasing", running._assignment)
+        advance = leasing.advance
+
+        async def late(grant: Grant, marks: Mapping[str, Mark]) -> None:
+            deadline, leasing.heart.deadline = leasing.heart.deadline, stage.clock.monotonic() - 1
+            try:
+                await advance(grant, marks)
+            finally:
+                leasing.heart.deadline = deadline
+                monkeypatch.undo()
+
+        monkeypatch.setattr(leasing, "advance", late)
+        await stage.put(*keyed(2, first=4))
+        await stage.until(lambda: len(stage.heard(LeaseTaken)) == 2)
+        await stage.put(*keyed(2, first=6))
+        await stage.until(lambda: len(handled) >= 8)
+        await member.leave()
+
+    run_simulated(main)
