@@ -154,13 +154,15 @@ class _Walk:
         elif end:
             self._start = end.last
         self._tail = self._proved = self._start
-        if start is not None and links and self._start > start:
+        if start is not None and self._start > start:
+            # Also when nothing is left but the END marker: it says how far the shard reached.
             self._bad(
                 "gap",
-                links[0][1],
-                f"the chain begins after {self._start}, not after {start}",
+                links[0][1] if links else self._inventory.end or "",
+                f"what stands begins after {self._start}, not after {start}",
                 "restore the first objects; or give the group's rows, if it began later",
             )
+            self._proved = start
         for after, name in links:
             await self._link(after, name)
             self._source.looked()
