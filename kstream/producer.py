@@ -177,7 +177,8 @@ class Producer(Generic[T]):
         `ClosedError`, and `DeliveryError` when failures nobody was told of fill half the budget.
         """
         data: Any = value if self._codec is None else self._codec.encode(value)
-        return await self._entered().accept(Entry(data, key, id, headers, hash_key))
+        entry, sender = Entry(data, key, id, headers, hash_key), self._entered()
+        return sender.accept_at_once(entry) or await sender.accept(entry)
 
     def enqueue_nowait(
         self,

@@ -35,7 +35,10 @@ def size_of(entry: Entry, largest: int) -> int:
         )
     size = len(data)
     if key is not None:
-        size += _size_of_name(key, "key")
+        if type(key) is str and 0 < len(key) <= LONGEST_KEY and key.isascii():
+            size += len(key)  # nearly every record; spares it a call
+        else:
+            size += _size_of_name(key, "key")
     if record_id is not None:
         size += _size_of_name(record_id, "record ID")
     if entry.headers is not None:

@@ -218,8 +218,9 @@ class Lane:
 
     def wake(self) -> None:
         """Let the sender look now."""
-        if self._waker is not None and not self._waker.done():
-            self._waker.set_result(None)
+        waker, self._waker = self._waker, None
+        if waker is not None and not waker.done():
+            waker.set_result(None)
 
     def abandon(self) -> tuple[list[Delivery], list[Delivery]]:
         """Return what was in flight and what was queued, in order, and hold it no more."""
