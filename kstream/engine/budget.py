@@ -14,6 +14,8 @@ __all__ = ["Account", "Budget"]
 
 _IDLE = 16 << 10
 _LEAST = 64 << 10
+_SMALLEST = 4
+"""A fetch into a share that is partly used asks for this part of it, at least."""
 
 
 class Budget:
@@ -77,7 +79,11 @@ class Account:
     @property
     def full(self) -> bool:
         """Whether this account holds so much of its share that another fetch must wait."""
-        return not self.unlimited and self.held > 0 and self.held + self._step > self._budget.share
+        if self.unlimited or self.held <= 0:
+            return False
+        # A fetch may be smaller than the last one; not so small that nothing but calls is left.
+        share = self._budget.share
+        return share - self.held < min(self._step, share // _SMALLEST)
 
     async def reserve(self, most: int) -> int:
         """Wait for room; return the bytes reserved, *most* at the most."""

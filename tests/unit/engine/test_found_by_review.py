@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from kstream.engine.budget import Budget
 from kstream.engine.failing import Failures
 from kstream.engine.halting import Halt
 from kstream.engine.leasing import Leasing
@@ -121,5 +122,28 @@ def test_a_lease_given_up_at_the_deadline_is_given_up_by_all_of_the_worker(
         await stage.put(*keyed(2, first=6))
         await stage.until(lambda: len(handled) >= 8)
         await member.leave()
+
+    run_simulated(main)
+
+
+@pytest.mark.parametrize("busy", [1, 4, 32])
+def test_a_reader_fills_its_share_however_large_its_fetches_have_become(busy: int) -> None:
+    """MUST (4): shared fairly. A few bytes in hand left no room for the next, grown fetch, so
+    that nothing was read ahead, and a sink rolled after each fetch, for want of memory."""
+
+    async def main(loop: SimulatedLoop) -> None:
+        budget = Budget(128 << 20)
+        accounts = [budget.open() for _ in range(busy)]
+        for account in accounts:
+            for _ in range(6):  # full fetches, so that the next is larger
+                reserved = await account.reserve(4 << 20)
+                account.fetched(reserved, reserved)
+                account.release(reserved - 1)
+        for account in accounts:
+            while not account.full:
+                reserved = await account.reserve(4 << 20)
+                account.fetched(reserved, reserved)
+            assert budget.share * 3 // 4 <= account.held <= budget.share
+        assert budget.used <= budget.limit
 
     run_simulated(main)
