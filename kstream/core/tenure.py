@@ -36,6 +36,7 @@ __all__ = [
     "released",
     "still_ours",
     "taken",
+    "why_not_ours",
     "wished",
 ]
 
@@ -115,6 +116,13 @@ def still_ours(row: Row | None, lease: Lease) -> bool:
         and row.token == lease.token
         and not row.ended
     )
+
+
+def why_not_ours(row: Row | None, lease: Lease) -> str:
+    """Return why *row* stands in place of our *lease*, in words. Of our token it can only be our own
+    last write, given up at the deadline, which landed after all."""
+    given_back = isinstance(row, Lease) and row.token == lease.token
+    return "it was given back already" if given_back else "another worker owns it"
 
 
 class Listings:

@@ -24,6 +24,7 @@ from ..core.tenure import (
     released,
     still_ours,
     taken,
+    why_not_ours,
     wished,
 )
 from ..errors import LeaseLost, RetryableError
@@ -188,7 +189,7 @@ class Leasing:
                 held.lease = change.new
                 return
             if not still_ours(row, held.lease):
-                why = "another worker owns it"
+                why = why_not_ours(row, held.lease)
                 self._lose(held, why)
                 raise LeaseLost(held.lease.shard, why)
             assert isinstance(row, Lease)
@@ -300,7 +301,7 @@ class Leasing:
             if held is None or row.revision < held.lease.revision or held.lock.locked():
                 continue  # not ours, or a view older than our own last write
             if not still_ours(row, held.lease):
-                self._lose(held, "another worker owns it")
+                self._lose(held, why_not_ours(row, held.lease))
             elif row.wanted_by in live and row.wanted_by != held.worker and not held.draining:
                 held.lease = row
                 held.draining = True

@@ -24,6 +24,7 @@ from kstream.core.tenure import (
     released,
     still_ours,
     taken,
+    why_not_ours,
     wished,
 )
 from kstream.errors import IncompleteListing
@@ -208,6 +209,18 @@ def test_a_death_certificate_is_the_next_beat_so_that_the_owners_own_fails() -> 
 )
 def test_a_row_of_another_token_or_owner_is_not_ours(row: Lease | None, ours: bool) -> None:
     assert still_ours(row, lease(owner="w1", token=3)) is ours
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (lease(owner="w2", token=4), "another worker owns it"),
+        (None, "another worker owns it"),
+        (lease(owner=None, token=3), "it was given back already"),
+    ],
+)
+def test_our_own_late_release_is_no_other_worker(row: Lease | None, why: str) -> None:
+    assert why_not_ours(row, lease(owner="w1", token=3)) == why
 
 
 # -- listings --------------------------------------------------------------------------------------
