@@ -33,7 +33,8 @@ KINDS: Final[Mapping[str, float]] = MappingProxyType(
         "lost": 0.10,  # applied; the answer is lost
         "twice": 0.10,  # the network delivers the request twice; the second answer arrives
         "late": 0.05,  # no answer now, and applied seconds later, whatever became of the caller
-        "zombie": 0.03,  # the same, and the caller's whole process stands still for a while
+        "zombie": 0.12,  # of objects: the same, and the caller's process stands still for a while
+        "frozen": 0.02,  # the same of a lease
         "torn": 0.05,  # a request of several parts: the first ones applied, no answer
         "partial": 0.10,  # a write to the stream: some keys answer with a retryable failure
         "short": 0.30,  # a fetch that brings a few records only
@@ -43,6 +44,10 @@ KINDS: Final[Mapping[str, float]] = MappingProxyType(
     }
 )
 """Every kind of fault, with the highest probability per call that a seed can draw for it."""
+
+
+_ZOMBIE: Final = 20.0
+"""Seconds that a zombie's request is under way at most: others take over meanwhile."""
 
 
 class FaultPlan:
@@ -171,10 +176,11 @@ class FaultPlan:
         if key:
             await self._let_land(key, sender)
         if self.network is not None and self.happens("late", service):
-            self._send_late(service, apply, key, sender)
+            self._send_late(service, apply, key, sender, 2 * self._slowest)
             raise Unavailable(f"a request to {service} is still on its way")
-        if key and node is not None and self.freeze and self.happens("zombie", service):
-            self._send_late(service, apply, key, sender)
+        still = "frozen" if service == "leases" else "zombie"
+        if key and node is not None and self.freeze and self.happens(still, service):
+            self._send_late(service, apply, key, sender, _ZOMBIE)
             self.freeze(sender)
             await asyncio.sleep(0)  # this is where it stands still
             raise Unavailable(f"a request to {service} is still on its way")
@@ -195,10 +201,15 @@ class FaultPlan:
         return Unavailable(f"the answer of {service} was lost")
 
     def _send_late(
-        self, service: str, apply: Callable[[], Awaitable[object]], key: str, sender: str
+        self,
+        service: str,
+        apply: Callable[[], Awaitable[object]],
+        key: str,
+        sender: str,
+        most: float,
     ) -> None:
         assert self.network is not None
-        late = _Late(sender, apply, self._chance.uniform(0.0, 2 * self._slowest))
+        late = _Late(sender, apply, self._chance.uniform(0.0, most))
         late.task = self.network.start(late.run(), name=f"late {service}")
         if key:
             self._on_the_way.setdefault(key, []).append(late)

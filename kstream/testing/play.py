@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
 
 from ..lease import Lease
 from ..record import Entry
@@ -157,10 +158,10 @@ class Play:
 
     def _freeze(self, name: str) -> None:
         """Let the member called *name*, whose code is running, stand still for a while."""
-        self._pause(int(name[1:]) - 1)
+        self._pause(int(name[1:]) - 1, [0.9, 1.5, 2.5])
 
-    def _pause(self, number: int) -> None:
-        span = self.chance.choice([0.3, 0.9, 1.5, 2.5]) * TUNING.patience
+    def _pause(self, number: int, patiences: Sequence[float] = (0.3, 0.9, 1.5, 2.5)) -> None:
+        span = self.chance.choice(patiences) * TUNING.patience
         if span > TUNING.patience:
             self.seen["pause past lease"] += 1
         self.sim.pause(number)

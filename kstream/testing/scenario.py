@@ -72,8 +72,8 @@ class Scenario(Struct, frozen=True):
         """Return the scenario of *seed*."""
         chance = random.Random(f"scenario {seed}")
         handler = chance.choice(["async", "async", "plain", "batch", "batch", "none", "none"])
-        sink = "" if handler != "none" and chance.random() < 0.6 else "memory:sink"
-        if sink and chance.random() < 0.3:
+        sink = "" if handler != "none" and chance.random() < 0.5 else "memory:sink"
+        if sink and chance.random() < 0.25:
             sink += "?partition=k={value.k}"
         start = chance.choice(["earliest", "earliest", "latest", "instant"])
         return cls(
@@ -89,7 +89,7 @@ class Scenario(Struct, frozen=True):
             letters=chance.random() < 0.6,
             start=start,
             backlog=start != "earliest" or chance.random() < 0.4,
-            fetch=chance.choice([1 << 20, 1 << 20, 600, 200]),
+            fetch=chance.choice([1 << 20, 300, 100]),
             checkpoint=chance.choice([0.4, 0.7, 2.0]),
             seconds=chance.uniform(17.0, 24.0),
         )
@@ -123,9 +123,9 @@ class Scenario(Struct, frozen=True):
         return worker
 
     def roll(self, member: str) -> Roll:
-        """Return how *member* cuts what it delivers. Those who come later cut smaller, as after a
-        change of settings: then what a predecessor leaves may cover more than their own batch."""
+        """Return how *member* cuts what it delivers. Every other one cuts smaller, as during a change
+        of settings: what its predecessor leaves may cover more than its own batch."""
         chance = random.Random(f"roll {self.seed} {member}")
-        early = int(member[1:]) <= self.workers
-        count = chance.choice([8, 20, 40] if early else [2, 4, 8, 20])
-        return Roll(count=count, age=chance.choice([0.5, 1.5, 4.0] if early else [0.3, 0.5, 1.5]))
+        small = int(member[1:]) % 2 == 0
+        count = chance.choice([2, 4, 8] if small else [8, 20, 40])
+        return Roll(count=count, age=chance.choice([0.3, 0.5, 1.5] if small else [0.5, 1.5, 4.0]))
