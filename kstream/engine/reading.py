@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from ..errors import DataLoss, NotFound, RetryableError
 from ..ports.stream import ShardReader, Stream
-from ..position import Position, Start
+from ..position import BEFORE_ALL, Position, Start
 from ..record import Batch, ShardEnded
 from ..shard import ShardId
 from ..signals import Blocked, DataLost, Fetched
@@ -47,6 +47,7 @@ class ReadAhead:
         self._reader: ShardReader = stream.read(shard, start)
         self._tip = position
         self._free_start = True
+        self._end_named = False
         self._ready: deque[Batch | ShardEnded] = deque()
         self._changed = asyncio.Event()
         self._stopped = False
@@ -121,7 +122,11 @@ class ReadAhead:
         attempt = 0
         while not self._stopped:
             try:
-                return await self._reader.fetch(reserved, self._world.tuning.wait)
+                item = await self._reader.fetch(reserved, self._world.tuning.wait)
+                if not (isinstance(item, ShardEnded) and item.lost) or self._end_named:
+                    return item
+                if await self._gone():
+                    return await self._end()
             except RetryableError as error:
                 attempt += 1
                 delay = error.after or _PATIENCE.delay(attempt, self._world.chance)
@@ -129,11 +134,16 @@ class ReadAhead:
             except DataLoss as loss:
                 await self._lost(loss.after, loss.until)
                 self._free_start = True
+                self._end_named = loss.until is None
             except NotFound:
                 if await self._gone():
-                    await self._lost(str(self._tip), None)
-                    return ShardEnded(lost=True)
+                    return await self._end()
         return None
+
+    async def _end(self) -> ShardEnded:
+        """The shard is gone, and nobody said what went with it: that is said here."""
+        await self._lost(None if self._tip == BEFORE_ALL else str(self._tip), None)
+        return ShardEnded(lost=True)
 
     async def _gone(self) -> bool:
         """Return whether the stream, asked twice, no longer lists the shard. A single "not
