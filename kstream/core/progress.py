@@ -175,6 +175,11 @@ class Window:
         return self._pending
 
     @property
+    def depth(self) -> int:
+        """Batches held: those with unsettled records, and settled ones behind those."""
+        return len(self._slots)
+
+    @property
     def pending_bytes(self) -> int:
         """Bytes of the batches held: the unsettled ones, and settled ones behind those."""
         return self._pending_bytes

@@ -24,6 +24,9 @@ __all__ = ["Processing"]
 _SLOTS = 4
 """Batches given to the lanes and not settled yet: enough to keep every lane busy."""
 
+_DEPTH = 1024
+"""Batches held in all: settled ones too, behind one that is not."""
+
 
 class Processing:
     """The pipeline of one `Handles` in one shard."""
@@ -52,6 +55,7 @@ class Processing:
         ]
         self._begun = 0
         self._open: dict[Slot, float] = {}
+        self._held = 0
         self._room = asyncio.Event()
         self._settled_at = world.clock.monotonic()
         halt.tell(ahead.stop)
@@ -124,18 +128,29 @@ class Processing:
         if self._memory is not None and counted:
             batch = self._deduplicated(batch)
         slot = self._window.begin(batch, counted)
-        if not slot.remaining:
-            self._ahead.account.release(batch.bytes)
-            return
-        base, self._begun = self._begun, self._begun + len(batch.records)
-        self._open[slot] = self._world.clock.monotonic()
-        if self._spec.mode == "record":
-            self._deal(slot, base, tasks)
-        else:
-            await self._whole(slot)
-        while len(self._open) >= _SLOTS and not self._halt.draining.is_set():
+        self._held += batch.bytes
+        if slot.remaining:
+            base, self._begun = self._begun, self._begun + len(batch.records)
+            self._open[slot] = self._world.clock.monotonic()
+            if self._spec.mode == "record":
+                self._deal(slot, base, tasks)
+            else:
+                await self._whole(slot)
+        self._relieve()
+        while self._crowded and not self._halt.draining.is_set():
             self._room.clear()
             await self._room.wait()
+
+    @property
+    def _crowded(self) -> bool:
+        return len(self._open) >= _SLOTS or self._window.depth >= _DEPTH
+
+    def _relieve(self) -> None:
+        """Give back the bytes of what left the window. What is settled behind a record that is
+        not stays in it, and in memory."""
+        left = self._window.pending_bytes
+        self._ahead.account.release(self._held - left)
+        self._held = left
 
     def _deduplicated(self, batch: Batch) -> Batch:
         assert self._memory is not None
@@ -162,7 +177,7 @@ class Processing:
     def _close(self, slot: Slot) -> None:
         began = self._open.pop(slot)
         now = self._settled_at = self._world.clock.monotonic()
-        self._ahead.account.release(slot.batch.bytes)
+        self._relieve()
         self._room.set()
         self._world.emit(
             Handled(

@@ -137,6 +137,7 @@ def test_a_settled_slot_behind_an_unsettled_one_still_holds_its_bytes() -> None:
     second = window.begin(batch([2], after=1, read_until=20))
     window.settle_all(second)
     assert (window.pending, window.pending_bytes) == (2, 30)
+    assert window.depth == 2
     assert window.slots == (first,)
     assert window.read_until == 3
     window.settle_all(first)

@@ -13,11 +13,12 @@ from kstream.engine.failing import Failures
 from kstream.engine.halting import Halt
 from kstream.engine.leasing import Leasing
 from kstream.engine.retrying import Retry
+from kstream.engine.tuning import Tuning
 from kstream.lease import Mark
 from kstream.ports.assignment import Grant
-from kstream.record import Record
+from kstream.record import Entry, Record
 from kstream.shard import ShardId
-from kstream.signals import LeaseTaken
+from kstream.signals import Fetched, LeaseTaken
 from kstream.testing.loop import SimulatedLoop, run_simulated
 from kstream.worker import Worker
 
@@ -147,3 +148,31 @@ def test_a_reader_fills_its_share_however_large_its_fetches_have_become(busy: in
         assert budget.used <= budget.limit
 
     run_simulated(main)
+
+
+@pytest.mark.parametrize("trouble", ["lanes", "duplicates"])
+def test_what_runs_ahead_of_a_blocked_record_stays_within_the_budget(trouble: str) -> None:
+    """MUST (4): settled records behind one that is not are held too, for the checkpoint."""
+    read = 0
+
+    async def main(loop: SimulatedLoop) -> None:
+        nonlocal read
+        stage = Stage(loop, tuning=Tuning(budget=1 << 20, fetch=64 << 10))
+        worker = _billing(dedup=trouble == "duplicates")
+
+        @worker.handler(concurrency=2)
+        async def handle(record: Record) -> None:
+            if record.key == "a":
+                await asyncio.sleep(10_000)
+
+        member = stage.start(worker)
+        await stage.put(Entry(b"", key="a"))
+        for _ in range(60):  # another lane than "a"
+            record_id = None if trouble == "lanes" else "the same"
+            await stage.put(Entry(bytes(100_000), key="d", id=record_id))
+            await asyncio.sleep(0.1)
+        read = sum(signal.bytes for signal in stage.heard(Fetched))
+        member.node.crash()
+
+    run_simulated(main)
+    assert read < 2 << 20, read
