@@ -97,7 +97,9 @@ class Delivery:
 
     async def _marked(self) -> Mark:
         """Return our place as a mark. One at a time: a checkpoint and an intent may both ask."""
-        if self._position > self._mark.position:
+        # Not while we read through what somebody before us delivered: a mark within one of their
+        # objects is the name of none, and whoever went on from there would deliver its rest again.
+        if self._position > self._mark.position and self._position >= self._adopted:
             # Taken before the window is stored: a commit meanwhile moves our place, not the mark.
             position, ordinal, read_until = self._position, self._ordinal, self._read_until
             windows = self._mark.windows
