@@ -46,11 +46,21 @@ def objects(archive: Path) -> list[Path]:
 
     A shard's number is higher than its parents', and names within a shard sort as the log.
     """
-    files = archive.glob("*/*/*/*.jsonl.gz")
-    shown = [
-        path for path in files if not path.relative_to(archive).parts[0].startswith((".", "_"))
+    found = [
+        path
+        for path in archive.glob("**/*.jsonl.gz")
+        if not path.relative_to(archive).parts[0].startswith((".", "_"))
     ]
-    return sorted(shown, key=lambda path: (path.parent.name, path.name))
+    return sorted(found, key=_place)
+
+
+def _place(path: Path) -> tuple[str, str, str]:
+    """Return a file's place in the log: shard, position, and its folder if it is a part."""
+    pieces = path.name.split(".")
+    if len(pieces) == 3:  # GROUP/LIFE/SHARD/POSITION.jsonl.gz
+        return path.parent.name, path.name, ""
+    # FOLDER/GROUP.EPOCH.GENERATION.SHARD.POSITION.iOFn.jsonl.gz
+    return pieces[3], pieces[4], path.parent.name
 
 
 def envelopes(archive: Path) -> Iterator[tuple[str, str]]:
