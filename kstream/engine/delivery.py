@@ -53,7 +53,7 @@ class Delivery:
         world: World,
         write_mark: Callable[[Mark], Awaitable[None]],
     ) -> None:
-        self.name = spec.name
+        self.name: str = spec.name
         self._roll = spec.roll
         self._mark = mark
         self._ahead = ahead
@@ -156,6 +156,8 @@ class Delivery:
                 return None
 
     def _left(self) -> float | None:
+        if self._redo is not None:
+            return None  # however old: it is delivered when the whole span is read, and not before
         due = self._roller.due()
         return None if due is None else max(0.0, due - self._world.clock.monotonic())
 
