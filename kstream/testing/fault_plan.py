@@ -33,7 +33,7 @@ KINDS: Final[Mapping[str, float]] = MappingProxyType(
         "lost": 0.10,  # applied; the answer is lost
         "twice": 0.10,  # the network delivers the request twice; the second answer arrives
         "late": 0.05,  # no answer now, and applied seconds later, whatever became of the caller
-        "zombie": 0.12,  # of objects: the same, and the caller's process stands still for a while
+        "zombie": 0.20,  # of objects: the same, and the caller's process stands still for a while
         "frozen": 0.02,  # the same of a lease
         "torn": 0.05,  # a request of several parts: the first ones applied, no answer
         "partial": 0.10,  # a write to the stream: some keys answer with a retryable failure

@@ -89,7 +89,7 @@ class Scenario(Struct, frozen=True):
             letters=chance.random() < 0.6,
             start=start,
             backlog=start != "earliest" or chance.random() < 0.4,
-            fetch=chance.choice([1 << 20, 300, 100]),
+            fetch=chance.choice([1 << 20, 300, 100, 60]),
             checkpoint=chance.choice([0.4, 0.7, 2.0]),
             seconds=chance.uniform(17.0, 24.0),
         )
@@ -127,5 +127,5 @@ class Scenario(Struct, frozen=True):
         of settings: what its predecessor leaves may cover more than its own batch."""
         chance = random.Random(f"roll {self.seed} {member}")
         small = int(member[1:]) % 2 == 0
-        count = chance.choice([2, 4, 8] if small else [8, 20, 40])
-        return Roll(count=count, age=chance.choice([0.3, 0.5, 1.5] if small else [0.5, 1.5, 4.0]))
+        count = chance.choice([1, 2, 4] if small else [8, 20, 40])
+        return Roll(count=count, age=chance.choice([0.3, 0.5, 1.5] if small else [1.5, 4.0]))

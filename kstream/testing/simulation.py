@@ -82,11 +82,11 @@ class Simulation:
         instants: bool = False,
         rolls: Rolls = lambda _, roll: roll,
     ) -> None:
-        self.loop = SimulatedLoop(trace=trace)
+        self.loop: SimulatedLoop = SimulatedLoop(trace=trace)
         self.seed = seed
-        self.chance = random.Random(seed)
-        self.history = History()
-        self.plan = plan or FaultPlan.none()
+        self.chance: Random = random.Random(seed)
+        self.history: History = History()
+        self.plan: FaultPlan = plan or FaultPlan.none()
         self.plan.network = self.loop.node("network")
         self.signals: list[tuple[float, str, Signal]] = []
         self.members: list[Member] = []
@@ -95,16 +95,16 @@ class Simulation:
         self._rolls = rolls
         clock = SimulatedClock(self.loop)
         inner = MemoryStreams(clock).create("simulated", shards=shards)
-        self.stream = RecordingStream(inner, self.history, self.loop.time, instants=instants)
-        self.table = RecordingTable(self.history, self.loop.time)
-        self.seen = MemorySeen()
+        self.stream: RecordingStream = RecordingStream(inner, self.history, self.loop.time, instants=instants)
+        self.table: RecordingTable = RecordingTable(self.history, self.loop.time)
+        self.seen: MemorySeen = MemorySeen()
         self.sinks: dict[str, RecordingObjects] = {
             name: RecordingObjects(name, self.history, self.loop.time)
             for name, consumer in worker.consumers.items()
             if not isinstance(consumer, Handles)
         }
-        self.dead = MemoryObjects()
-        self.letters = RecordingLetters(
+        self.dead: MemoryObjects = MemoryObjects()
+        self.letters: RecordingLetters = RecordingLetters(
             ObjectDeadLetters(self._faulty(self.dead)), self.history, self.loop.time
         )
         self._numbers = 0

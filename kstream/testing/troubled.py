@@ -33,11 +33,11 @@ class Troubled:
         chance = random.Random(f"handler {seed}")
         numbers = range(records)
         flaky = chance.choice([0.0, 0.01, 0.04])
-        self.flaky = {n for n in numbers if chance.random() < flaky}
-        self.poison = set(chance.sample(numbers, chance.choice([0, 0, 1, 3])))
-        self.slow = set(chance.sample(numbers, chance.choice([0, 2])))
-        self.blocking = set(chance.sample(numbers, chance.choice([0, 0, 1])))
-        self.unplaced = set(chance.sample(numbers, chance.choice([0, 2, 4])))
+        self.flaky: set[int] = {n for n in numbers if chance.random() < flaky}
+        self.poison: set[int] = set(chance.sample(numbers, chance.choice([0, 0, 1, 3])))
+        self.slow: set[int] = set(chance.sample(numbers, chance.choice([0, 2])))
+        self.blocking: set[int] = set(chance.sample(numbers, chance.choice([0, 0, 1])))
+        self.unplaced: set[int] = set(chance.sample(numbers, chance.choice([0, 2, 4])))
         self.healed = False
         self.bisected = 0
         self._blocks = blocks
