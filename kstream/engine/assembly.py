@@ -112,7 +112,7 @@ class Assembly:
             place.mark.position,
             world,
         )
-        task.closing(ahead.account.close)
+        task.reading(ahead)
         if isinstance(spec, Delivers):
             outlet = outlet_for(spec.sink, fence, failures, halt, world)
 

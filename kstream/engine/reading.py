@@ -51,7 +51,9 @@ class ReadAhead:
         self._ready: deque[Batch | ShardEnded] = deque()
         self._changed = asyncio.Event()
         self._stopped = False
-        self.account = world.budget.open()
+        self.account: Account = world.budget.open()
+        self.stirred: asyncio.Event = asyncio.Event()
+        """Set whenever the log moved on: there will be something to checkpoint."""
 
     async def run(self) -> None:
         """Fetch until the shard ends, `stop` is called, or this is cancelled."""
@@ -186,5 +188,6 @@ class ReadAhead:
             batch = replace(batch, after=self._tip, last=max(batch.last, self._tip))
         if batch.last > batch.after:
             self._free_start = False
+            self.stirred.set()
         self._tip = batch.last
         return batch

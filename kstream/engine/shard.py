@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from ..errors import LeaseLost, RetryableError, StoredDataError
@@ -17,6 +17,7 @@ from ..ports.assignment import Assignment, Grant
 from ..record import ShardEnded
 from ..signals import Checkpointed, HandedOver, Lag, Stalled
 from .halting import Halted
+from .reading import ReadAhead
 from .retrying import patiently
 from .tasks import Tasks, unwrapped
 from .world import World
@@ -59,16 +60,18 @@ class ShardTask:
         self._drain_by = 0.0
         self._drain_began = 0.0
         self._lags: dict[str, int] = {}
-        self._closers: list[Callable[[], None]] = []
+        self._readers: list[ReadAhead] = []
+        self._stirred = asyncio.Event()
 
-    def closing(self, closer: Callable[[], None]) -> None:
-        """Have *closer* called by `close`."""
-        self._closers.append(closer)
+    def reading(self, ahead: ReadAhead) -> None:
+        """Take the reader of one pipeline: it says when the shard stirs, and what it holds."""
+        ahead.stirred = self._stirred
+        self._readers.append(ahead)
 
     def close(self) -> None:
         """Give back what the pipelines hold of the worker's budget."""
-        for closer in self._closers:
-            closer()
+        for ahead in self._readers:
+            ahead.account.close()
 
     def start(self, pipelines: Sequence[Pipeline]) -> None:
         """Take the consumers' pipelines."""
@@ -144,11 +147,23 @@ class ShardTask:
     # -- marks ---------------------------------------------------------------------------------
 
     async def _keep_marks(self) -> None:
-        tuning = self._world.tuning
+        tuning, chance = self._world.tuning, self._world.chance
         while True:
-            await asyncio.sleep(tuning.checkpoint * self._world.chance.uniform(0.9, 1.1))
+            await asyncio.sleep(tuning.checkpoint * chance.uniform(0.9, 1.1))
+            self._stirred.clear()
             await self._checkpoint(final=False)
+            resting = not any(ahead.account.busy for ahead in self._readers)
             self._watch_progress()
+            if resting:
+                await self._rest(tuning.idle_checkpoint * chance.uniform(1.0, 1.1))
+
+    async def _rest(self, most: float) -> None:
+        """Wait for the next record: an idle shard costs no timer a second. *most* is counted
+        from the last checkpoint, since also of a quiet shard it is kept how far time passed."""
+        left = self._written_at + most - self._world.clock.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(left, 0.0)):
+                await self._stirred.wait()
 
     async def _checkpoint(self, *, final: bool) -> None:
         """Write the marks that moved. On a quiet shard only now and then: time passed."""

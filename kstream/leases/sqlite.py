@@ -92,10 +92,17 @@ class SqliteLeases(LeaseStore):
         self._table = table
         self._group = group
         self._session = table.session()
+        self._decoded: dict[bytes, Row] = {}
 
     @override
     async def rows(self) -> list[Row]:
-        return [decode_row(body) for body in await self._session.run(_bodies, self._group)]
+        # Of a thousand rows a few change between two looks: the others need no decoding again.
+        known = self._decoded
+        self._decoded = {
+            body: known.get(body) or decode_row(body)
+            for body in await self._session.run(_bodies, self._group)
+        }
+        return list(self._decoded.values())
 
     @override
     async def get(self, key: RowKey) -> Row | None:
