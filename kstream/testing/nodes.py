@@ -73,7 +73,7 @@ class Node:
         Code of the node that calls this on itself runs on to its next suspension; `die` does not.
         """
         self.pause()
-        self.crashed: bool = True
+        self.crashed = True
 
     async def die(self) -> None:
         """Crash from inside, at this very ``await``: it never returns."""

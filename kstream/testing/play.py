@@ -30,8 +30,9 @@ class Play:
     """One scenario being played."""
 
     def __init__(self, seed: int, *, keep: bool = False) -> None:
-        self.scenario: Scenario = scenario = Scenario.of(seed)
-        self.chance: Random = random.Random(f"play {seed}")
+        scenario = Scenario.of(seed)
+        self.scenario: Scenario = scenario
+        self.chance: random.Random = random.Random(f"play {seed}")
         self.troubled: Troubled = Troubled(seed, scenario.records, blocks=1.5 * TUNING.drain)
         self.plan: FaultPlan = FaultPlan(seed, horizon=2.5 * scenario.seconds)
         self.plan.freeze = self._freeze
@@ -180,7 +181,7 @@ class Play:
         else:
             await stream.split(chance.choice(shards).id)
             self.seen["split"] += 1
-        self.generations: int = max(self.generations, len((await stream.shards()).layers()))
+        self.generations = max(self.generations, len((await stream.shards()).layers()))
 
     async def _trim(self) -> None:
         """Let retention take the closed shards that were settled: they leave the listing."""
@@ -208,7 +209,7 @@ class Play:
         replayed = dict.fromkeys(number_of(letter.record) for letter in sim.letters.stored)
         if replayed:
             await sim.write([self._entry(number, replay=1) for number in replayed])
-            self.settled: bool = self.settled and await sim.settled(_SETTLES_WITHIN)
+            self.settled = self.settled and await sim.settled(_SETTLES_WITHIN)
         if self.settled:
             await sim.leave()
 

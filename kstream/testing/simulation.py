@@ -84,7 +84,7 @@ class Simulation:
     ) -> None:
         self.loop: SimulatedLoop = SimulatedLoop(trace=trace)
         self.seed = seed
-        self.chance: Random = random.Random(seed)
+        self.chance: random.Random = random.Random(seed)
         self.history: History = History()
         self.plan: FaultPlan = plan or FaultPlan.none()
         self.plan.network = self.loop.node("network")
