@@ -24,13 +24,13 @@ class Halted(Exception):
 class Halt:
     """One consumer's view of whether it may go on."""
 
-    __slots__ = ("_listeners", "draining", "grant", "horizon")
+    __slots__ = ("_listeners", "cancelled", "draining", "grant", "horizon")
 
     def __init__(self, grant: Grant) -> None:
-        self.grant = grant
-        self.horizon = _ALL
+        self.grant: Grant = grant
+        self.horizon: int = _ALL
         """The last record, counted in the order of the log, that may still be begun."""
-        self.draining = asyncio.Event()
+        self.draining: asyncio.Event = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
 
     def tell(self, listener: Callable[[], None]) -> None:

@@ -31,13 +31,13 @@ class Slice:
     __slots__ = ("base", "done", "indexes", "settled", "slot")
 
     def __init__(self, slot: Slot, indexes: Sequence[int], base: int) -> None:
-        self.slot = slot
-        self.indexes = indexes
-        self.base = base
+        self.slot: Slot = slot
+        self.indexes: Sequence[int] = indexes
+        self.base: int = base
         """The place, in the order of the log, of the slot's first record."""
-        self.done = 0
+        self.done: int = 0
         """How many passed the handler. Written by the thread that runs the slice."""
-        self.settled = 0
+        self.settled: int = 0
 
 
 def slices(slot: Slot, lanes: int, base: int) -> list[tuple[int, Slice]]:
@@ -80,13 +80,14 @@ async def thread_hop(world: World, halt: Halt, body: Callable[[], T]) -> T:
     return cast("T", value)
 
 
-async def called(call: Callable[[Any], Awaitable[None]], argument: object) -> None:
+async def called(halt: Halt, call: Callable[[Any], Awaitable[None]], argument: object) -> None:
     """Await ``call(argument)``. A cancellation that comes from inside it is its failure."""
     try:
         await call(argument)
     except asyncio.CancelledError:
-        if _told_to_stop():
+        if halt.cancelled():
             raise
+        _forget_cancellation()
         raise _Cancelled from None
 
 
@@ -94,9 +95,10 @@ class _Cancelled(Exception):
     """The handler was cancelled from inside: by a task it waits for, or by itself."""
 
 
-def _told_to_stop() -> bool:
+def _forget_cancellation() -> None:
     task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
+    while task is not None and task.cancelling():
+        task.uncancel()
 
 
 class Lane:
@@ -114,8 +116,8 @@ class Lane:
         self._queue: deque[Slice] = deque()
         self.current: Slice | None = None
         """The slice being worked on, perhaps by a thread."""
-        self.busy = False
-        self.at = -1
+        self.busy: bool = False
+        self.at: int = -1
         """The record being handled, in the order of the log."""
 
     def give(self, piece: Slice) -> None:
@@ -214,8 +216,9 @@ class Lane:
                     record.decoded = decode(record.data)
                 await call(record)
             except asyncio.CancelledError:
-                if _told_to_stop():
+                if halt.cancelled():
                     raise
+                _forget_cancellation()
                 return _Cancelled()
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is its failure
                 return error
@@ -229,7 +232,7 @@ class Lane:
         if self._monotonic() >= self._halt.grant.deadline:
             raise Halted
         if spec.is_async:
-            await called(spec.call, record)
+            await called(self._halt, spec.call, record)
         elif spec.inline:
             spec.call(record)
         else:

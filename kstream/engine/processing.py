@@ -41,7 +41,7 @@ class Processing:
         halt: Halt,
         world: World,
     ) -> None:
-        self.name = spec.name
+        self.name: str = spec.name
         self._spec = spec
         self._mark = mark
         self._ahead = ahead
@@ -64,14 +64,23 @@ class Processing:
     async def run(self) -> ShardEnded | None:
         """Work until the shard's end is settled; return it. ``None``: stopped before."""
         async with Tasks() as tasks:
+            self._halt.cancelled = lambda: tasks.aborting
             reading = tasks.create_task(self._ahead.run(), name=f"read {self.name}")
-            item = await self._ahead.next()
-            while isinstance(item, Batch):
-                await self._take(item, tasks)
-                item = await self._ahead.next()
+            # A task of the group, so that the group knows whether it is we who cancel it; waited
+            # for in a way that leaves the cancelling to the group.
+            working = tasks.create_task(self._work(tasks), name=f"work {self.name}")
+            await asyncio.wait([working])
+            item = working.result()
             self._ahead.stop()
             reading.cancel()  # it may be waiting at the tip
         return item if item is not None and not self._window.pending else None
+
+    async def _work(self, tasks: Tasks) -> ShardEnded | None:
+        item = await self._ahead.next()
+        while isinstance(item, Batch):
+            await self._take(item, tasks)
+            item = await self._ahead.next()
+        return item
 
     def drain(self) -> None:
         """Finish what was begun, begin nothing more."""
@@ -259,7 +268,7 @@ class Processing:
             for record in batch.records:
                 record.decoded = spec.decode(record.data)
         if spec.is_async:
-            await called(spec.call, batch)
+            await called(self._halt, spec.call, batch)
         elif spec.inline:
             spec.call(batch)
         else:

@@ -108,7 +108,7 @@ class ShardTask:
         async with Tasks() as tasks:
             keeping = tasks.create_task(self._keep_marks(), name="marks")
             runs = [
-                tasks.create_task(_through(pipeline), name=f"consume {pipeline.name}")
+                tasks.create_task(self._through(pipeline), name=f"consume {pipeline.name}")
                 for pipeline in self._pipelines
             ]
             hurrying = tasks.create_task(self._hurry(runs), name="hurry")
@@ -124,6 +124,15 @@ class ShardTask:
             await self._assignment.end(self.grant, tuple(named))
         else:
             await self._hand_over()
+
+    async def _through(self, pipeline: Pipeline) -> ShardEnded | None:
+        end = None
+        with contextlib.suppress(Halted, asyncio.CancelledError):
+            end = await unwrapped(pipeline.run())
+        if end is None:
+            # One consumer that stopped before the end must not stand still beside the others.
+            self.drain(self._world.tuning.drain)
+        return end
 
     async def _hand_over(self) -> None:
         wanted_by = self.grant.lease.wanted_by
@@ -226,12 +235,3 @@ class ShardTask:
             self._lags[pipeline.name] = lag
             signal = Lag(shard=self.grant.lease.shard, consumer=pipeline.name, milliseconds=lag)
             self._world.emit(signal)
-
-
-async def _through(pipeline: Pipeline) -> ShardEnded | None:
-    try:
-        with contextlib.suppress(Halted):
-            return await unwrapped(pipeline.run())
-    except asyncio.CancelledError:
-        return None
-    return None

@@ -45,6 +45,11 @@ class Tasks(asyncio.TaskGroup):
         super().__init__()
         self._tasks = _InOrder()  # type: ignore[assignment]  # typeshed: a set of tasks
 
+    @property
+    def aborting(self) -> bool:
+        """Whether the group cancels its tasks: a cancellation before that is not ours."""
+        return self._aborting
+
 
 async def unwrapped(work: Coroutine[Any, Any, T]) -> T:
     """Return what *work* returns; of the errors it raises, the most important alone."""

@@ -18,11 +18,11 @@ from kstream.lease import Mark
 from kstream.ports.assignment import Grant
 from kstream.record import Entry, Record
 from kstream.shard import ShardId
-from kstream.signals import Fetched, LeaseTaken
+from kstream.signals import Fetched, LeaseTaken, Retrying
 from kstream.testing.loop import SimulatedLoop, run_simulated
 from kstream.worker import Worker
 
-from .stage import Stage, keyed
+from .stage import Stage, keyed, numbers
 
 RECORD = Record(sequence=1, arrived=1, key="k", data=b"x")
 
@@ -176,3 +176,37 @@ def test_what_runs_ahead_of_a_blocked_record_stays_within_the_budget(trouble: st
 
     run_simulated(main)
     assert read < 2 << 20, read
+
+
+@pytest.mark.parametrize("mode", ["record", "batch"])
+def test_a_handler_that_cancels_itself_has_failed_like_any_other(mode: str) -> None:
+    """MUST (6, 11): its record is tried again before later ones of its key, and not skipped."""
+    handled: list[int] = []
+    left = 2
+
+    async def body(thing: Any) -> None:
+        nonlocal left
+        records = [thing] if mode == "record" else thing.records
+        if left and any(record.data == b"1" for record in records):
+            left -= 1
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+        handled.extend(numbers(records))
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop)
+        worker = _billing()
+        (worker.handler if mode == "record" else worker.batch_handler)(body)
+        member = stage.start(worker)
+        for number in range(6):
+            await stage.put(*keyed(1, 1, first=number))
+            await asyncio.sleep(0.2)
+        await stage.until(lambda: len(handled) >= 6)
+        await member.leave()
+        assert len(stage.heard(LeaseTaken)) == 1
+        assert len(stage.heard(Retrying)) == 2
+
+    run_simulated(main)
+    assert handled == [0, 1, 2, 3, 4, 5]
