@@ -28,19 +28,29 @@ from .hosting import Ground, Wanted, open_ground, query_of, sink_name
 from .ports.codec import Codec
 from .ports.dead_letters import DeadLetters
 from .ports.sink import Sink, TransactionalSink
+from .record import Batch, Record
 from .settings import Settings, load_settings, override
 from .signals import Observer, WorkerStarted
 
 __all__ = ["Worker"]
 
 T = TypeVar("T", default=bytes)
-H = TypeVar("H", bound=Callable[..., Any])
+H = TypeVar("H", bound=Callable[[Record[Any]], Any])
+B = TypeVar("B", bound=Callable[[Batch[Any]], Any])
 
 
 class Registers(Protocol):
     """A decorator that returns the function as it is."""
 
     def __call__(self, function: H, /) -> H:
+        """Register *function*."""
+        ...
+
+
+class RegistersBatch(Protocol):
+    """The same for a function of a batch."""
+
+    def __call__(self, function: B, /) -> B:
         """Register *function*."""
         ...
 
@@ -144,10 +154,10 @@ class Worker(Generic[T]):
         return self._register(function, "record", name, concurrency, inline=inline)
 
     @overload
-    def batch_handler(self, function: H, /) -> H: ...
+    def batch_handler(self, function: B, /) -> B: ...
 
     @overload
-    def batch_handler(self, *, name: str = "handler", inline: bool = False) -> Registers: ...
+    def batch_handler(self, *, name: str = "handler", inline: bool = False) -> RegistersBatch: ...
 
     def batch_handler(
         self, function: Any = None, *, name: str = "handler", inline: bool = False
