@@ -31,6 +31,8 @@ class Halt:
         self.horizon: int = _ALL
         """The last record, counted in the order of the log, that may still be begun."""
         self.draining: asyncio.Event = asyncio.Event()
+        self.cancelled: Callable[[], bool] = lambda: True
+        """Whether a cancellation is the engine's. Else it came from inside user code."""
         self._listeners: list[Callable[[], None]] = []
 
     def tell(self, listener: Callable[[], None]) -> None:

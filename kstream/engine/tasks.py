@@ -41,6 +41,8 @@ class _InOrder:
 class Tasks(asyncio.TaskGroup):
     """A `TaskGroup` that cancels its tasks in the order in which they were made."""
 
+    _aborting: bool  # typeshed leaves it out
+
     def __init__(self) -> None:
         super().__init__()
         self._tasks = _InOrder()  # type: ignore[assignment]  # typeshed: a set of tasks
