@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,8 @@ async def kill(fleet: Fleet, done: asyncio.Event, chance: random.Random) -> int:
     """Kill workers at random, at times two at once, and start others; return how many died."""
     killed = 0
     while not await over(done, chance.uniform(0.8, 2.5)):
+        for member in fleet.members:
+            assert member.exit_code in {None, -signal.SIGKILL}, member.log.read_text()[-2000:]
         for member in chance.sample(fleet.running, chance.choice((1, 1, 2))):
             member.kill()
             killed += 1
