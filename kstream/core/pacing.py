@@ -80,7 +80,7 @@ class Aimd:
             raise ValueError(
                 "an AIMD rate needs 0 < lowest <= start <= highest, step > 0, 0 < cut < 1"
             )
-        self.rate = start
+        self.rate: float = start
         """What may be sent per second now."""
         self._lowest = lowest
         self._highest = highest

@@ -32,13 +32,13 @@ class Slot:
 
     def __init__(self, batch: Batch, counted: Sequence[Record]) -> None:
         self.batch: Final = batch
-        self.remaining = len(batch.records)
+        self.remaining: int = len(batch.records)
         """Records of the batch that are not settled yet."""
-        self.counted = counted
-        self.flags = bytearray(self.remaining)
-        self.prefix = 0
-        self.numbered = 0
-        self.read_until = batch.read_until
+        self.counted: Sequence[Record[bytes]] = counted
+        self.flags: bytearray = bytearray(self.remaining)
+        self.prefix: int = 0
+        self.numbered: int = 0
+        self.read_until: int = batch.read_until
 
     def settled_prefix(self) -> int:
         """Return how many records in a row, from the first, are settled (not all of them are)."""

@@ -34,7 +34,7 @@ class Background:
     """The loop of this process, started with the first call."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         """Held while something is started or closed; a child has a new one, held by nobody."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open: dict[int, Closes] = {}

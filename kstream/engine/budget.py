@@ -71,7 +71,7 @@ class Account:
         self._budget = budget
         self._changed: asyncio.Event | None = None
         self._step = _IDLE
-        self.held = 0
+        self.held: int = 0
         self.busy = False
         self.unlimited = False
         """Set while a span that was begun must be held whole, whatever its size."""

@@ -34,16 +34,16 @@ class Heart:
         self._clock = clock
         self._row = first
         self._tuning = tuning
-        self.deadline = float("-inf")
+        self.deadline: float = float("-inf")
         """Until when (monotonic) we may act on what we own."""
-        self.lapses = 0
+        self.lapses: int = 0
         """How often the deadline passed before the next beat was answered. What was granted
         before a lapse stays invalid after it: others may have seen it end."""
-        self.dead = False
+        self.dead: bool = False
         """Somebody wrote our death certificate: this identity is over."""
         self.failing_since: float | None = None
         """Since when (monotonic) the store gave no answer."""
-        self.why = ""
+        self.why: str = ""
         self._unanswered: tuple[Heartbeat, float] | None = None
         self._leaving = False
         self._stopped = False

@@ -30,7 +30,7 @@ class Inlet:
         self._held: deque[Delivery] = deque()
         self._called = False
         self._open = True
-        self.numbers = itertools.count(1)
+        self.numbers: itertools.count[int] = itertools.count(1)
         """For record IDs: the sender's own numbers are given out on its loop."""
 
     def __len__(self) -> int:

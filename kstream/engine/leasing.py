@@ -107,7 +107,7 @@ class Leasing:
         self._down_since: float | None = None
         self._members = Membership(store, world.clock)
         self._incarnation = 0
-        self.heart = self._new_heart()
+        self.heart: Heart = self._new_heart()
 
     def _new_heart(self) -> Heart:
         self._incarnation += 1

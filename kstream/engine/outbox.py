@@ -97,7 +97,7 @@ class Unclaimed:
 
     def __init__(self) -> None:
         self._held: dict[int, Delivery] = {}
-        self.bytes = 0
+        self.bytes: int = 0
 
     def __len__(self) -> int:
         return len(self._held)
@@ -139,11 +139,11 @@ class Lane:
 
     def __init__(self) -> None:
         self.queue: deque[Delivery] = deque()
-        self.bytes = 0
+        self.bytes: int = 0
         self.flight: list[Delivery] = []
-        self.tries = 0
+        self.tries: int = 0
         """Writes in a row that brought no receipt."""
-        self.hurried = 0
+        self.hurried: int = 0
         """Records up to this number are not to linger: somebody flushes."""
         self._waker: asyncio.Future[None] | None = None
         self._records_wanted = 0

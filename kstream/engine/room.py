@@ -18,8 +18,8 @@ class Room:
     __slots__ = ("_lock", "_waiting", "limit", "used")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
+        self.limit: int = limit
+        self.used: int = 0
         self._lock = threading.Lock()
         self._waiting: deque[tuple[int, asyncio.Future[bool]]] = deque()
 

@@ -41,14 +41,14 @@ class World:
         pid: int = 0,
         on_data_loss: OnDataLoss = "stop",
     ) -> None:
-        self.clock = clock
-        self.chance = chance
-        self.threads = threads
-        self.tuning = tuning
-        self.budget = Budget(tuning.budget)
-        self.observers = tuple(observers)
-        self.host = host
-        self.pid = pid
+        self.clock: Clock = clock
+        self.chance: random.Random = chance
+        self.threads: Executor | None = threads
+        self.tuning: Tuning = tuning
+        self.budget: Budget = Budget(tuning.budget)
+        self.observers: tuple[Observer, ...] = tuple(observers)
+        self.host: str = host
+        self.pid: int = pid
         self.on_data_loss = on_data_loss
 
     def emit(self, signal: Signal) -> None:

@@ -40,7 +40,7 @@ class Request:
     __slots__ = ("entries", "error", "outcomes")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        self.entries = entries
+        self.entries: Sequence[Entry] = entries
         self.outcomes: list[Outcome] | None = None
         self.error: BaseException | None = None
 

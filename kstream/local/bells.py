@@ -31,7 +31,7 @@ class Bell:
         self.shard = shard
         self.heard: tuple[int, bool] | None = None
         """Last sequence number and closedness that the reader knows; the watch compares."""
-        self.rung = True
+        self.rung: bool = True
         self._waiter: asyncio.Future[None] | None = None
 
     def ring(self) -> None:
@@ -71,7 +71,7 @@ class Watch:
         self._timer: asyncio.TimerHandle | None = None
         self._version = -1
         self._closed = False
-        self.looked = 0
+        self.looked: int = 0
         """When the last look began (ms): it rang for all that was committed before."""
         self._looked_at = -_FRESH
         self._asking: list[asyncio.Future[None]] = []

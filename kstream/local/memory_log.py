@@ -37,9 +37,9 @@ class ShardLog:
         self.shard = shard
         self.children: tuple[ShardId, ...] = ()
         self.closed_at = 0
-        self.trimmed = 0
+        self.trimmed: int = 0
         """The sequence number of the last record that was trimmed; 0: none was."""
-        self.newest = 0
+        self.newest: int = 0
         """When the last record arrived (ms)."""
         self._records: list[Record] = []
         self._ends: list[int] = []  # bytes from the first record ever through each of `_records`

@@ -28,9 +28,9 @@ class Holdings:
     def __init__(
         self, name: str, epoch: str, clock: Clock, *, shards: int, retention: int, largest: int
     ) -> None:
-        self.facts = StreamFacts(name, epoch, retention=retention, largest=largest)
+        self.facts: StreamFacts = StreamFacts(name, epoch, retention=retention, largest=largest)
         self.clock = clock
-        self.lock = Lock()
+        self.lock: Lock = Lock()
         self.deleted = False
         self.listed: dict[ShardId, ShardLog] = {}
         # Shards that retention removed: their records are gone, what their readers must hear is not.

@@ -71,7 +71,7 @@ class DirectoryObjects:
         clock: Clock | None = None,
         new_id: Callable[[], str] = unique_id,
     ) -> None:
-        self.root = Path(root)
+        self.root: Path = Path(root)
         self._run = run
         self._clock = clock or SystemClock()
         self._new_id = new_id

@@ -27,7 +27,7 @@ class Node:
         make_ready: Callable[[list[events.Handle]], None],
     ) -> None:
         self.name = name
-        self.crashed = False
+        self.crashed: bool = False
         self._loop = loop
         self._make_ready = make_ready
         self.held: list[events.Handle] | None = None

@@ -48,8 +48,8 @@ class Play:
             rolls=lambda member, _: scenario.roll(member),
         )
         self.seen: Counter[str] = Counter()
-        self.settled = False
-        self.generations = 0
+        self.settled: bool = False
+        self.generations: int = 0
         self._put = 0
 
     async def run(self) -> None:

@@ -39,7 +39,7 @@ class Troubled:
         self.blocking: set[int] = set(chance.sample(numbers, chance.choice([0, 0, 1])))
         self.unplaced: set[int] = set(chance.sample(numbers, chance.choice([0, 2, 4])))
         self.healed = False
-        self.bisected = 0
+        self.bisected: int = 0
         self._blocks = blocks
         self._tried: Counter[int] = Counter()
         self._failed_at = 0
