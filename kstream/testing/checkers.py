@@ -18,6 +18,7 @@ from .histories import (
     Advanced,
     DeadLettered,
     Delivered,
+    GivenUp,
     Granted,
     Handled,
     History,
@@ -33,6 +34,7 @@ __all__ = [
     "checkpoints_forward",
     "dedup_exact",
     "exactly_once",
+    "given_up_for_nothing",
     "key_order",
     "no_late_owner",
     "nothing_before_start",
@@ -161,6 +163,22 @@ def one_writer(history: History) -> list[Violation]:
             what = f"{event.shard}: {event.worker} wrote with token {event.token}"
             found.append(Violation("stale token", f"{what} after {newest[event.shard]}"))
         newest[event.shard] = max(event.token, newest.get(event.shard, event.token))
+    return found
+
+
+def given_up_for_nothing(history: History) -> list[Violation]:
+    """A lease is given up to another owner only if there is one."""
+    owners: dict[ShardId, str] = {}
+    found: list[Violation] = []
+    for event in history.events:
+        match event:
+            case Granted():
+                owners[event.shard] = event.worker
+            case GivenUp(why="another worker owns it") if owners.get(event.shard) == event.worker:
+                what = f"{event.worker} gave up {event.shard}, which it owned"
+                found.append(Violation("lost for nothing", what))
+            case _:
+                pass
     return found
 
 

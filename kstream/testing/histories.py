@@ -21,6 +21,7 @@ __all__ = [
     "DeadLettered",
     "Delivered",
     "Event",
+    "GivenUp",
     "Granted",
     "Handled",
     "History",
@@ -103,6 +104,14 @@ class Granted(Event, frozen=True, kw_only=True):
     worker: str
     shard: ShardId
     token: int
+
+
+class GivenUp(Event, frozen=True, kw_only=True):
+    """*worker* dropped a lease, and said why."""
+
+    worker: str
+    shard: ShardId
+    why: str
 
 
 class Advanced(Event, frozen=True, kw_only=True):

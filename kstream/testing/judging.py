@@ -6,13 +6,13 @@ from collections import Counter
 
 from msgspec import Struct
 
-from ..shard import ShardId
-from ..signals import Committed, DeadLettered, Deduplicated, LeaseGone, OwnerGap, Retrying
+from ..signals import Committed, DeadLettered, Deduplicated, OwnerGap, Retrying
 from .checkers import (
     Violation,
     checkpoints_forward,
     dedup_exact,
     exactly_once,
+    given_up_for_nothing,
     key_order,
     no_late_owner,
     nothing_before_start,
@@ -22,7 +22,7 @@ from .checkers import (
     ordinals_rise,
 )
 from .histories import DeadLettered as Letter
-from .histories import Granted, Handled, History
+from .histories import Handled, History
 from .scenario import SINK, Scenario
 from .simulation import Simulation
 
@@ -54,7 +54,7 @@ def judge(sim: Simulation, scenario: Scenario, *, settled: bool) -> list[Violati
     found += key_order(history, handlers)
     found += nothing_skipped(history, handlers, dedup=dedup)
     found += nothing_before_start(history, handlers)
-    found += _given_up_for_nothing(sim) + _letters_missing(sim)
+    found += given_up_for_nothing(history) + _letters_missing(sim)
     if settled:
         found += nothing_lost(history, handlers, dedup=dedup)
         if SINK in consumers:
@@ -62,23 +62,6 @@ def judge(sim: Simulation, scenario: Scenario, *, settled: bool) -> list[Violati
         if dedup:
             for name in consumers:
                 found += dedup_exact(history, name)
-    return found
-
-
-def _given_up_for_nothing(sim: Simulation) -> list[Violation]:
-    """A worker may give up a lease to another owner only if there is one."""
-    owners: dict[ShardId, str] = {}
-    grants = iter(sim.history.of(Granted))
-    found: list[Violation] = []
-    pending = next(grants, None)
-    for when, name, signal in sim.signals:
-        while pending is not None and pending.time <= when:
-            owners[pending.shard] = pending.worker
-            pending = next(grants, None)
-        if not isinstance(signal, LeaseGone) or signal.why != "another worker owns it":
-            continue
-        if owners.get(signal.shard) == name:
-            found.append(Violation("lost for nothing", f"{name} gave up {signal.shard}"))
     return found
 
 

@@ -31,13 +31,13 @@ from ..position import GroupStart
 from ..record import Batch, Entry, Failure, Record
 from ..seen.memory import MemorySeen
 from ..shard import ShardId
-from ..signals import Signal
+from ..signals import LeaseGone, Signal
 from ..sinks.chain import ChainSink
 from ..sinks.dead_letters import ObjectDeadLetters
 from ..worker import Worker
 from .clock import SimulatedClock
 from .faults import FaultPlan, FaultyLeases, FaultyObjects, FaultySeen, FaultyStream
-from .histories import Handled, History, Produced, Resumed
+from .histories import GivenUp, Handled, History, Produced, Resumed
 from .loop import SimulatedLoop
 from .nodes import NODE, Node
 from .recording import RecordingLetters, RecordingObjects, RecordingStream, RecordingTable
@@ -95,7 +95,9 @@ class Simulation:
         self._rolls = rolls
         clock = SimulatedClock(self.loop)
         inner = MemoryStreams(clock).create("simulated", shards=shards)
-        self.stream: RecordingStream = RecordingStream(inner, self.history, self.loop.time, instants=instants)
+        self.stream: RecordingStream = RecordingStream(
+            inner, self.history, self.loop.time, instants=instants
+        )
         self.table: RecordingTable = RecordingTable(self.history, self.loop.time)
         self.seen: MemorySeen = MemorySeen()
         self.sinks: dict[str, RecordingObjects] = {
@@ -134,7 +136,7 @@ class Simulation:
             chance=random.Random(f"{self.seed}/{name}"),
             threads=None,
             tuning=self._tuning,
-            observers=[lambda signal: self.signals.append((self.loop.time(), name, signal))],
+            observers=[lambda signal: self._heard(name, signal)],
             host="simulated",
             on_data_loss="continue",
         )
@@ -148,6 +150,12 @@ class Simulation:
             world=world,
             heart=TaskHost(),
         )
+
+    def _heard(self, name: str, signal: Signal) -> None:
+        now = self.loop.time()
+        self.signals.append((now, name, signal))
+        if isinstance(signal, LeaseGone):
+            self.history.record(GivenUp(worker=name, shard=signal.shard, why=signal.why, time=now))
 
     def _sink(self, name: str) -> Sink | TransactionalSink:
         """Return the member's own sink object over the shared objects."""
