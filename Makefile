@@ -45,7 +45,7 @@ check: $(STAMP) ## lint, types, layers, public names, budgets, coverage of the c
 	@$(BIN)/ruff format --check --quiet .
 	$(call say,mypy)
 	@$(BIN)/mypy
-	$(call say,pyright on a user's program)
+	$(call say,pyright on a typed program)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pyright tests/typing
 	$(call say,pyright --verifytypes)
 	@# It looks for the package in the Python that comes first on PATH, whatever --pythonpath says.
