@@ -117,6 +117,8 @@ class Consumer(Generic[T]):
     async def _records(self) -> AsyncIterator[Record[T]]:
         while (turn := await self._next()) is not None:
             for index, record in enumerate(turn.batch.records):
+                if turn.done.is_set():
+                    break  # the shard was lost: somebody else reads the rest of it
                 yield record
                 turn.settle(index)
             turn.done.set()
@@ -138,7 +140,8 @@ class Consumer(Generic[T]):
         try:
             await turn.done.wait()
         finally:
-            if turn in self._turns:  # the shard was lost before the reader came to it
+            turn.done.set()  # or the shard was lost: the reader goes no further in it
+            if turn in self._turns:  # nor does he begin
                 self._turns.remove(turn)
 
     async def _serve(self) -> None:

@@ -8,14 +8,18 @@ from typing import Any, cast
 
 import pytest
 
+from kstream.consumer import Consumer
+from kstream.core.tenure import taken
 from kstream.engine.budget import Budget
 from kstream.engine.failing import Failures
 from kstream.engine.halting import Halt
 from kstream.engine.leasing import Leasing
 from kstream.engine.retrying import Retry
+from kstream.engine.tasks import Tasks
 from kstream.engine.tuning import Tuning
-from kstream.lease import Mark
+from kstream.lease import Mark, row_key
 from kstream.ports.assignment import Grant
+from kstream.ports.leases import Change
 from kstream.record import Entry, Record
 from kstream.shard import ShardId
 from kstream.signals import Fetched, LeaseTaken, Retrying
@@ -84,6 +88,12 @@ def test_a_retry_that_exits_the_process_is_not_tried_again() -> None:
 
 def _billing(**options: Any) -> Worker[Any]:
     return Worker("memory:orders", group="billing", **options)
+
+
+def _steal(stage: Stage) -> None:
+    """Take the only shard for a worker that does not exist: its owner loses it and takes it."""
+    [lease] = stage.leases().values()
+    stage.table.apply("billing", Change(row_key(lease), lease, taken(lease, "nobody")))
 
 
 def test_a_lease_given_up_at_the_deadline_is_given_up_by_all_of_the_worker(
@@ -210,3 +220,31 @@ def test_a_handler_that_cancels_itself_has_failed_like_any_other(mode: str) -> N
 
     run_simulated(main)
     assert handled == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_consumer_stops_within_its_batch_when_the_shard_is_lost() -> None:
+    """MUST (7): what another worker may read by now is not yielded any more."""
+    seen: list[int] = []
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop)
+        await stage.put(*keyed(8, 1))
+        consumer: Consumer[bytes] = Consumer("memory:orders", group="billing")
+        consumer._tasks = Tasks()  # open, on services of this test
+        member = stage.start(consumer._worker)
+
+        async def read() -> None:
+            async for record in consumer:
+                seen.append(int(record.data))
+                if len(seen) == 3:
+                    _steal(stage)
+                    await asyncio.sleep(3)
+
+        reading = member.node.start(read())
+        await stage.until(lambda: len(seen) >= 11)
+        reading.cancel()
+        await asyncio.wait([reading])
+        member.node.crash()
+
+    run_simulated(main)
+    assert seen == [0, 1, 2, *range(8)]
