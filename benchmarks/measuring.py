@@ -114,9 +114,10 @@ def main(question: Callable[[], Iterable[Row]]) -> None:
         show(rows)
 
 
-def show(rows: Iterable[Row]) -> None:
+def show(rows: Iterable[Row], *, heading: bool = True) -> None:
     """Print the table."""
-    _line(_COLUMNS)
+    if heading:
+        _line(_COLUMNS)
     for row in rows:
         spread = f"{_short(row.spread[0])}-{_short(row.spread[1])}"
         met = "" if row.met is None else ("yes" if row.met else "NO")

@@ -32,9 +32,7 @@ def rows() -> Iterator[Row]:
     """Measure CPU and memory."""
     with scratch() as directory:
         cpu, memory = asyncio.run(idle(f"{directory}/idle.db"))
-    yield single(
-        "scale.idle_shards", "% of a core", cpu, Goal("below", 10.0, "figure", "< 10 %")
-    )
+    yield single("scale.idle_shards", "% of a core", cpu, Goal("below", 10.0, "figure", "< 10 %"))
     yield single(
         "scale.idle_shards.rss", "MB", [memory], Goal("below", 300.0, "figure", "< 300 MB")
     )
