@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import signal
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -25,6 +24,7 @@ from .engine.running import Running
 from .engine.tasks import Tasks, unwrapped
 from .errors import ClosedError, ConfigError, UsageError
 from .hosting import Ground, Wanted, open_ground, query_of, sink_name
+from .leaving import leaving_on_signals
 from .ports.codec import Codec
 from .ports.dead_letters import DeadLetters
 from .ports.sink import Sink, TransactionalSink
@@ -111,6 +111,7 @@ class Worker(Generic[T]):
         """By name. For testing kits and the command line, which look at what a worker does."""
         self._running: Running | None = None
         self._stop_asked = False
+        self._drain = 0.0
         self._beside: Tasks | None = None
         load_settings(settings, query=query_of(stream))
 
@@ -224,8 +225,9 @@ class Worker(Generic[T]):
     def run(self) -> None:
         """Run until SIGTERM or SIGINT, then drain, checkpoint and hand the leases over.
 
-        Owns the event loop and the signals. Raises `UsageError` inside a running loop: use
-        ``await worker.serve()`` there.
+        Owns the event loop, the signals, and the end of the process: if a plain handler has not
+        returned 5 s after the drain's deadline, the process ends with exit code 1. Raises
+        `UsageError` inside a running loop: use ``await worker.serve()`` there.
         """
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop()
@@ -240,6 +242,7 @@ class Worker(Generic[T]):
         """Run until `stop` or cancellation; either drains and hands the leases over first."""
         resolved = load_settings(self._settings, query=query_of(self.stream))
         resolved = override(resolved, self._configured, "configure()")
+        self._drain = resolved.settings.drain_s
         wanted = Wanted(
             stream=self.stream,
             group=self.group,
@@ -310,14 +313,8 @@ class Worker(Generic[T]):
         return specs
 
     async def _serve_with_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        try:
+        with leaving_on_signals(self.stop, lambda: self._drain):
             await self.serve()
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
 
     async def __aenter__(self) -> Self:
         """Run beside the block: a web application's lifespan, a notebook."""
