@@ -35,6 +35,10 @@ __all__ = ["Delivery"]
 
 T = TypeVar("T")
 
+_LOOK = 1.0
+"""Seconds between two looks at our share of the budget: others that wake up make it smaller, and
+no record would come to tell."""
+
 _BLOCKED = 30.0
 """Seconds between two tries while a sink refuses."""
 
@@ -159,7 +163,7 @@ class Delivery:
         if self._redo is not None:
             return None  # however old: it is delivered when the whole span is read, and not before
         due = self._roller.due()
-        return None if due is None else max(0.0, due - self._world.clock.monotonic())
+        return None if due is None else min(max(0.0, due - self._world.clock.monotonic()), _LOOK)
 
     def _reason(self, item: Batch | ShardEnded | None) -> str | None:
         if isinstance(item, ShardEnded):

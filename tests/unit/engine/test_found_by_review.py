@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from kstream.consumer import Consumer
+from kstream.core.batching import Roll
 from kstream.core.tenure import taken
 from kstream.engine.budget import Budget
 from kstream.engine.failing import Failures
@@ -17,10 +18,12 @@ from kstream.engine.leasing import Leasing
 from kstream.engine.retrying import Retry
 from kstream.engine.tasks import Tasks
 from kstream.engine.tuning import Tuning
+from kstream.keyspace import KEYSPACE_END
 from kstream.lease import Mark, row_key
 from kstream.ports.assignment import Grant
 from kstream.ports.leases import Change
-from kstream.record import Entry, Record
+from kstream.ports.sink import Guarantee, Written
+from kstream.record import Batch, Entry, Record
 from kstream.shard import ShardId
 from kstream.signals import Fetched, LeaseTaken, Retrying
 from kstream.testing.loop import SimulatedLoop, run_simulated
@@ -248,3 +251,35 @@ def test_a_consumer_stops_within_its_batch_when_the_shard_is_lost() -> None:
 
     run_simulated(main)
     assert seen == [0, 1, 2, *range(8)]
+
+
+def test_a_sink_whose_share_shrinks_rolls_early_and_reads_on() -> None:
+    """MUST (4): a sink at its share rolls early, so the budget can never stall for good; also
+    when the share became smaller since the last record came."""
+    quiet: list[int] = []
+
+    class Shelf:
+        guarantee = Guarantee.AT_LEAST_ONCE
+
+        async def write(self, batch: Batch[Any]) -> Written:
+            quiet.extend(record.sequence for record in batch.records if record.key == "quiet")
+            return Written()
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop, shards=2, tuning=Tuning(budget=4 << 20, fetch=64 << 10))
+        worker = _billing()
+        shelf = Shelf()
+        worker.deliver_to(shelf, roll=Roll(bytes=1 << 30, age=3600), name="shelf")
+        member = stage.start(worker, sinks={"shelf": shelf})
+        low, high = 0, KEYSPACE_END - 1
+        for _ in range(29):
+            await stage.put(Entry(bytes(100_000), key="quiet", hash_key=low))
+        await asyncio.sleep(5)
+        assert not quiet, "the share has room"
+        for _ in range(15):
+            await stage.put(Entry(bytes(100_000), key="busy", hash_key=high))
+        await asyncio.sleep(5)
+        assert len(quiet) == 29, "half of the share is more than half"
+        member.node.crash()
+
+    run_simulated(main)
