@@ -42,6 +42,14 @@ class Member:
         self._process.kill()
         self._process.wait()
 
+    def freeze(self) -> None:
+        """Have it stand still (SIGSTOP), as a machine that swaps or a laptop that sleeps."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Have it go on (SIGCONT), with a past it knows nothing of."""
+        self._process.send_signal(signal.SIGCONT)
+
     def ask_to_stop(self) -> None:
         """Send SIGTERM and return at once."""
         self._process.send_signal(signal.SIGTERM)

@@ -32,6 +32,8 @@ def test_a_storm_of_kills_and_reshards_loses_nothing_doubles_nothing_keeps_order
 ) -> None:
     """Issue 3, real processes: random SIGKILLs and reshards under load, then verify.
 
+    Pauses past the lease too (SIGSTOP): who wakes is a zombie that believes in its leases.
+
     Also ARCHITECTURE 8: a fenced intent with partitions, several sinks with a mark each, and dedup
     by record ID through kills, splits and merges: every tenth record is sent twice.
     """
@@ -65,7 +67,9 @@ async def storm(directory: Path, chance: random.Random) -> None:
             await asyncio.sleep(1)  # somebody who doubles gets the time to do it
         codes = await asyncio.to_thread(fleet.drain)
     await control.aclose()
-    print(f"{len(turns)} records, {killing.result()} kills, {changing.result()} reshards")
+    print(
+        f"{len(turns)} records, {killing.result()} kills and pauses, {changing.result()} reshards"
+    )
     assert codes == [0] * WORKERS
     assert killing.result() >= SECONDS / 5, "it was no storm"
     assert changing.result() >= SECONDS / 5, "it was no storm"
@@ -97,18 +101,28 @@ async def produce(stream: str, turns: dict[str, int], done: asyncio.Event) -> in
 
 
 async def kill(fleet: Fleet, done: asyncio.Event, chance: random.Random) -> int:
-    """Kill workers at random, at times two at once, and start others; return how many died."""
-    killed = 0
+    """Kill workers at random, at times two at once, or have one stand still past its lease.
+
+    Start others for those that died. Return how many met with it.
+    """
+    met = 0
     while not await over(done, chance.uniform(0.8, 2.5)):
         for member in fleet.members:
             assert member.exit_code in {None, -signal.SIGKILL}, member.log.read_text()[-2000:]
+        if chance.random() < 0.25:
+            member = chance.choice(fleet.running)
+            member.freeze()
+            await over(done, chance.uniform(0.5, 4.0))
+            member.thaw()
+            met += 1
+            continue
         for member in chance.sample(fleet.running, chance.choice((1, 1, 2))):
             member.kill()
-            killed += 1
+            met += 1
         await over(done, chance.uniform(0.0, 1.0))
         while len(fleet.running) < WORKERS:
             fleet.start()
-    return killed
+    return met
 
 
 async def reshard(control: ControlledStream, done: asyncio.Event, chance: random.Random) -> int:
