@@ -151,6 +151,8 @@ class Delivery:
             item = await self._ahead.next(self._left())
             if isinstance(item, Batch):
                 await self._add(item)
+            if isinstance(item, ShardEnded):
+                self._redo = None  # its rest is lost: what was read of it is all there is
             reason = self._reason(item)
             if reason is not None and not self._roller.empty and self._redo is None:
                 await self._deliver(self._roller.take(), reason)

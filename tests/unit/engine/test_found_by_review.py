@@ -22,7 +22,8 @@ from kstream.keyspace import KEYSPACE_END
 from kstream.lease import Mark, row_key
 from kstream.ports.assignment import Grant
 from kstream.ports.leases import Change
-from kstream.ports.sink import Guarantee, Written
+from kstream.ports.sink import Committed, Counts, Fence, Guarantee, Resume, Span, Written
+from kstream.position import Position
 from kstream.record import Batch, Entry, Record
 from kstream.shard import ShardId
 from kstream.signals import Fetched, LeaseTaken, Retrying
@@ -283,3 +284,52 @@ def test_a_sink_whose_share_shrinks_rolls_early_and_reads_on() -> None:
         member.node.crash()
 
     run_simulated(main)
+
+
+def test_what_was_read_of_a_begun_span_is_delivered_when_the_shard_ends_within_it() -> None:
+    """A shard may be gone before a span that was begun could be read to its end. What was read of
+    it is delivered, or refused aloud; it is not forgotten with the shard."""
+    delivered: list[int] = []
+
+    class Begun:
+        guarantee = Guarantee.EXACTLY_ONCE
+
+        async def recover(self, fence: Fence, mark: Mark) -> Resume:
+            return Resume(mark.position, Span(mark.position, Position(100)))
+
+        async def prepare(self, batch: Batch[Any], fence: Fence, counts: Counts) -> Any:
+            return _Prepared(batch)
+
+        async def commit(self, prepared: Any) -> Committed:
+            delivered.extend(numbers(prepared.batch.records))
+            return Committed(prepared.batch.last)
+
+        async def abort(self, prepared: Any) -> None: ...
+
+        async def finish(self, fence: Fence, last: Position) -> None: ...
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop)
+        await stage.put(*keyed(3))
+        worker = _billing()
+        begun = Begun()
+        worker.deliver_to(begun, name="begun")
+        member = stage.start(worker, sinks={"begun": begun})
+        await asyncio.sleep(1)
+        shard = await stage.only_shard()
+        await stage.stream.split(shard)
+        await stage.until(lambda: stage.leases()[shard].ended)
+        await member.leave()
+
+    run_simulated(main)
+    assert delivered == [0, 1, 2]
+
+
+class _Prepared:
+    """A batch that needs no encoding."""
+
+    failed = ()
+    intent = None
+
+    def __init__(self, batch: Batch[Any]) -> None:
+        self.batch = batch
