@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from kstream import KstreamError
+from kstream.engine.tasks import unwrapped
 from producers import flights
 
 from ..fleet.archive import Growth, ReadBack, read_back
@@ -186,9 +187,12 @@ def main() -> int:
         return 2
     console = Console(highlight=False)
     try:
-        wrong = asyncio.run(demonstrate(console))
-    except (click.ClickException, KstreamError) as error:
-        print(f"the demo cannot run: {error}", file=sys.stderr)
+        wrong = asyncio.run(unwrapped(demonstrate(console)))
+    except KeyboardInterrupt:
+        return 130
+    except (click.ClickException, KstreamError, RuntimeError, TimeoutError) as error:
+        print(f"the demo failed: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"what the workers said: {DIRECTORY}/worker-*.log", file=sys.stderr)
         return 1
     for claim in wrong:
         console.print(f"[red]not true:[/] {claim}")
