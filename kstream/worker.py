@@ -283,6 +283,7 @@ class Worker(Generic[T]):
         group, facts = await patiently(
             lambda: join_group(ground.leases, ground.stream, self.group, self._start, world.clock),
             chance=world.chance,
+            give_up=lambda: self._stop_asked,
         )
         world.emit(WorkerStarted(worker=ground.name, group=self.group, stream=facts.name))
         policies = Policies(

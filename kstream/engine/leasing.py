@@ -224,7 +224,8 @@ class Leasing:
 
     async def run(self) -> None:
         """Beat, watch the deadline and look at the rows until stopped and empty-handed."""
-        await patiently(lambda: self.heart.start(self._store), chance=self._world.chance)
+        chance, over = self._world.chance, lambda: self._stopping
+        await patiently(lambda: self.heart.start(self._store), chance=chance, give_up=over)
         async with Tasks() as tasks:
             living = tasks.create_task(self._live(), name="heart")
             guarding = tasks.create_task(self._guard(), name="guard")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -18,8 +18,10 @@ from kstream.engine.leasing import Leasing
 from kstream.engine.retrying import Retry
 from kstream.engine.tasks import Tasks
 from kstream.engine.tuning import Tuning
+from kstream.errors import Unavailable
 from kstream.keyspace import KEYSPACE_END
-from kstream.lease import Mark, row_key
+from kstream.lease import Heartbeat, Mark, Row, RowKey, row_key
+from kstream.leases.memory import MemoryLeases
 from kstream.ports.assignment import Grant
 from kstream.ports.leases import Change
 from kstream.ports.sink import Committed, Counts, Fence, Guarantee, Resume, Span, Written
@@ -323,6 +325,46 @@ def test_what_was_read_of_a_begun_span_is_delivered_when_the_shard_ends_within_i
 
     run_simulated(main)
     assert delivered == [0, 1, 2]
+
+
+@pytest.mark.parametrize("answers", [0, 5])
+def test_a_worker_that_never_reached_its_lease_store_can_be_stopped(answers: int) -> None:
+    """MUST (11): SIGTERM ends it, with the reason, although no lease store ever answered."""
+
+    class Silent(MemoryLeases):
+        async def rows(self) -> list[Row]:
+            self._answer()
+            return await super().rows()
+
+        async def get(self, key: RowKey) -> Row | None:
+            self._answer()
+            return await super().get(key)
+
+        async def swap(self, changes: Sequence[Change]) -> list[Row | None]:
+            if any(isinstance(change.new, Heartbeat) for change in changes):
+                raise Unavailable("no answer")
+            self._answer()
+            return await super().swap(changes)
+
+        def _answer(self) -> None:
+            nonlocal answers
+            answers -= 1
+            if answers < 0:
+                raise Unavailable("no answer")
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop)
+        worker = _billing()
+        worker.handler(len)
+        member = stage.start(worker, leases=Silent(stage.table, "billing"))
+        await asyncio.sleep(5)
+        member.node.call(worker.stop)
+        await asyncio.wait([member.task], timeout=10)
+        assert member.task.done()
+        with pytest.raises(Unavailable, match="no answer"):
+            member.task.result()
+
+    run_simulated(main)
 
 
 class _Prepared:
