@@ -75,7 +75,7 @@ class LogObserver:
             case signals.LeaseGone(shard=shard) | signals.HandedOver(shard=shard):
                 self._states = {state for state in self._states if shard not in state[1:]}
             case signals.Retrying(attempt=attempt):
-                return attempt <= 1
+                return attempt <= 2  # the second attempt is the first retry
             case _:
                 pass
         return True

@@ -73,7 +73,7 @@ def test_only_the_first_failure_of_a_batch_is_a_warning(kept: None) -> None:
             shard=SHARD, consumer="h", position="7", attempt=attempt, reason="ValueError: no"
         )
 
-    assert len(lines("text", "warning", failed(1), failed(2), failed(3))) == 1
+    assert len(lines("text", "warning", failed(2), failed(3), failed(4))) == 1
 
 
 def test_a_message_with_line_breaks_stays_one_line(kept: None) -> None:
