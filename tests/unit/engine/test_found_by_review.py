@@ -355,7 +355,10 @@ def test_a_worker_that_never_reached_its_lease_store_can_be_stopped(answers: int
     async def main(loop: SimulatedLoop) -> None:
         stage = Stage(loop)
         worker = _billing()
-        worker.handler(len)
+
+        @worker.handler
+        async def handle(record: Record) -> None: ...
+
         member = stage.start(worker, leases=Silent(stage.table, "billing"))
         await asyncio.sleep(5)
         member.node.call(worker.stop)
