@@ -9,6 +9,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Self
 
+from msgspec.structs import replace
 from typing_extensions import TypeVar
 
 from .clock import unique_id
@@ -33,7 +34,15 @@ class _Turn:
     def __init__(self, batch: Batch[Any], settle: Settle) -> None:
         self.batch = batch
         self.settle = settle
+        self.through = 0
+        """How many of its records the reader asked beyond."""
         self.done = asyncio.Event()
+        """Set when the reader is through, or the shard is not ours any more."""
+
+    def pass_one(self) -> None:
+        """Settle the record in the reader's hands."""
+        self.settle(self.through)
+        self.through += 1
 
 
 class Consumer(Generic[T]):
@@ -44,8 +53,8 @@ class Consumer(Generic[T]):
                 await charge(record.value)
 
     Asking for the next record settles the last one; leaving the loop by ``break`` or an
-    exception leaves it unsettled, so it comes again. Shards are shared among all consumers and
-    workers of *group*; without a group nothing is stored, and each run begins at *start*. There
+    exception leaves it unsettled, so it comes again: to the next loop first of all. Shards are
+    shared among all consumers and workers of *group*; without a group nothing is stored, and each run begins at *start*. There
     are no retries here, and no dead letters: that is `Worker`.
 
     Constructing does nothing; ``async with`` connects. On leaving, everything settled is
@@ -82,6 +91,7 @@ class Consumer(Generic[T]):
         """Connect and begin to read ahead."""
         if self._tasks is not None:
             raise ClosedError("this consumer is open already")
+        self._ended = False
         self._tasks = await Tasks().__aenter__()
         self._tasks.create_task(self._serve(), name="kstream consumer")
         return self
@@ -96,8 +106,9 @@ class Consumer(Generic[T]):
         tasks, self._tasks = self._tasks, None
         assert tasks is not None
         self._worker.stop()
-        if self._current is not None:
-            self._current.done.set()  # what the reader did not come back for stays unsettled
+        current, self._current = self._current, None
+        if current is not None:
+            current.done.set()  # what the reader did not come back for stays unsettled
         while self._turns:
             self._turns.popleft().done.set()
         await unwrapped(tasks.__aexit__(kind, error, trace))
@@ -109,23 +120,26 @@ class Consumer(Generic[T]):
     async def batches(self) -> AsyncIterator[Batch[T]]:
         """Yield batches; asking for the next one settles the last."""
         while (turn := await self._next()) is not None:
-            yield turn.batch
-            for index in range(len(turn.batch.records)):
-                turn.settle(index)
+            left = turn.batch.records[turn.through :]
+            yield replace(turn.batch, records=left) if turn.through else turn.batch
+            for _ in left:
+                turn.pass_one()
             turn.done.set()
 
     async def _records(self) -> AsyncIterator[Record[T]]:
         while (turn := await self._next()) is not None:
-            for index, record in enumerate(turn.batch.records):
-                if turn.done.is_set():
-                    break  # the shard was lost: somebody else reads the rest of it
-                yield record
-                turn.settle(index)
+            records = turn.batch.records
+            # Once the shard is lost, somebody else reads the rest of it.
+            while turn.through < len(records) and not turn.done.is_set():
+                yield records[turn.through]
+                turn.pass_one()
             turn.done.set()
 
     async def _next(self) -> _Turn | None:
         if self._tasks is None:
             raise ClosedError("open the consumer first: async with Consumer(...) as records")
+        if self._current is not None and not self._current.done.is_set():
+            return self._current  # a loop before this one was left in the middle
         while not self._turns and not self._ended:
             self._arrived.clear()
             await self._arrived.wait()

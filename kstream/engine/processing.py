@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from msgspec.structs import replace
+
 from ..core.batching import bisect
 from ..core.progress import Slot, Window
+from ..errors import RejectedError
 from ..lease import Mark
 from ..record import Batch, ShardEnded
 from ..signals import Deduplicated, Handled
@@ -215,12 +218,20 @@ class Processing:
             self._close(slot)
 
     async def _pull(self, slot: Slot) -> None:
-        shard, decode = slot.batch.shard, self._spec.decode
-        for record in slot.batch.records:
-            record.shard = shard
+        batch, decode, undecoded = slot.batch, self._spec.decode, None
+        for index, record in enumerate(batch.records):
+            record.shard = batch.shard
             if decode is not None:
-                record.decoded = decode(record.data)
-        await self._spec.call(slot.batch, lambda index: self._window.settle(slot, index))
+                try:
+                    record.decoded = decode(record.data)
+                except RejectedError as error:
+                    undecoded = error
+                    batch = replace(batch, records=batch.records[:index])
+                    break
+        if batch.records:
+            await self._spec.call(batch, lambda index: self._window.settle(slot, index))
+        if undecoded is not None and not self._halt.draining.is_set():
+            raise undecoded
 
     async def _batch(self, slot: Slot) -> None:
         batch = slot.batch

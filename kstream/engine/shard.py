@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..errors import LeaseLost, RetryableError, StoredDataError
+from ..errors import KstreamError, LeaseLost, RetryableError, StoredDataError
 from ..lease import Mark
 from ..ports.assignment import Assignment, Grant
 from ..record import ShardEnded
@@ -105,6 +105,24 @@ class ShardTask:
             self._written[consumer] = mark
 
     async def _work(self) -> None:
+        try:
+            ends = await self._consume()
+        except ExceptionGroup:
+            # A fault that no policy covers: what was settled until then need not be repeated.
+            with contextlib.suppress(KstreamError):
+                await self._checkpoint(final=True)
+            raise
+        await self._checkpoint(final=True)
+        if all(end is not None for end in ends):
+            named = dict.fromkeys(
+                child for end in ends if end is not None for child in end.children
+            )
+            await self._assignment.end(self.grant, tuple(named))
+        else:
+            await self._hand_over()
+
+    async def _consume(self) -> list[ShardEnded | None]:
+        """Run every consumer, and keep the marks; return how each came to its end."""
         async with Tasks() as tasks:
             keeping = tasks.create_task(self._keep_marks(), name="marks")
             runs = [
@@ -115,15 +133,7 @@ class ShardTask:
             await asyncio.wait(runs)
             keeping.cancel()
             hurrying.cancel()
-        ends = [None if run.cancelled() else run.result() for run in runs]
-        await self._checkpoint(final=True)
-        if all(end is not None for end in ends):
-            named = dict.fromkeys(
-                child for end in ends if end is not None for child in end.children
-            )
-            await self._assignment.end(self.grant, tuple(named))
-        else:
-            await self._hand_over()
+        return [None if run.cancelled() else run.result() for run in runs]
 
     async def _through(self, pipeline: Pipeline) -> ShardEnded | None:
         end = None

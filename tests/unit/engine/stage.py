@@ -7,6 +7,8 @@ import random
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from msgspec import structs
+
 from kstream.engine.heart import HeartHost, TaskHost
 from kstream.engine.tuning import OnDataLoss, Tuning
 from kstream.engine.world import World
@@ -98,6 +100,19 @@ class Stage:
             on_data_loss=self.on_data_loss,
         )
 
+    def ground(self, group: str = "billing", name: str = "w") -> Ground:
+        """Return what a worker stands on that has neither dedup nor sinks."""
+        return Ground(
+            name=name,
+            stream=self.streams.open(NAME),
+            leases=MemoryLeases(self.table, group),
+            seen=None,
+            letters=None,
+            sinks={},
+            world=self.world(name),
+            heart=TaskHost(),
+        )
+
     def start(
         self,
         worker: Worker[Any],
@@ -110,16 +125,18 @@ class Stage:
         """Run *worker* as a process of its own."""
         self._names += 1
         name = f"w{self._names}"
-        ground = Ground(
-            name=name,
-            stream=stream or self.streams.open(NAME),
-            leases=leases or MemoryLeases(self.table, worker.group),
+        ground = structs.replace(
+            self.ground(worker.group, name),
             seen=self.seen if worker.deduplicates else None,
             letters=self.letters if worker.dead_letters else None,
             sinks=sinks or {},
-            world=self.world(name),
-            heart=heart or TaskHost(),
         )
+        if stream is not None:
+            ground = structs.replace(ground, stream=stream)
+        if leases is not None:
+            ground = structs.replace(ground, leases=leases)
+        if heart is not None:
+            ground = structs.replace(ground, heart=heart)
         node = self.loop.node(name)
         return Member(node, worker, node.start(worker.serve_on(ground), name=name), ground)
 
