@@ -10,6 +10,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from ..errors import StorageFull, Unavailable
 from ..lease import Row, RowKey
 from ..ports.leases import Change, LeaseStore
 from ..sqlite.caller import CallerFactory, ThreadCaller
@@ -114,7 +115,12 @@ class SqliteLeases(LeaseStore):
         bodies = [None if change.new is None else encode_row(change.new) for change in changes]
         if not bodies:
             return []
-        stand = await self._session.run(_swap, self._group, changes, bodies)
+        try:
+            stand = await self._session.run(_swap, self._group, changes, bodies)
+        except StorageFull as error:
+            # To wait for room is to wait for an answer: who gets none stops at his deadline, and
+            # goes on when there is one. He need not die of it.
+            raise Unavailable(f"the lease store is full: {error}") from error
         # Decoded after the commit: one row of a newer format must not undo its neighbours.
         return [None if body is None else decode_row(body) for body in stand]
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from typing_extensions import override
 
-from ..errors import CorruptStore
+from ..errors import CorruptStore, StorageFull, Unavailable
 from ..ports.seen import SeenStore
 from ..sqlite.caller import CallerFactory, ThreadCaller
 from ..sqlite.database import Database, Durability, open_database
@@ -59,7 +59,10 @@ class SqliteSeen(SeenStore):
 
     @override
     async def append(self, name: str, run: bytes) -> str:
-        return await self._session.run(_append, name, run)
+        try:
+            return await self._session.run(_append, name, run)
+        except StorageFull as error:  # a checkpoint waits for room, and a worker need not die of it
+            raise Unavailable(f"the dedup store is full: {error}") from error
 
     @override
     async def load(self, ref: str) -> bytes:
@@ -68,7 +71,10 @@ class SqliteSeen(SeenStore):
     @override
     async def drop(self, refs: Sequence[str]) -> None:
         if refs:
-            await self._session.run(_drop, list(refs))
+            try:
+                await self._session.run(_drop, list(refs))
+            except StorageFull as error:  # what could not be dropped goes with a later mark
+                raise Unavailable(f"the dedup store is full: {error}") from error
 
     async def references(self, prefix: str = "") -> list[str]:
         """Return the references that begin with *prefix*, sorted."""

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from kstream.errors import NotFound
-from kstream.lease import Heartbeat
+from kstream.errors import NotFound, Unavailable
+from kstream.lease import Heartbeat, row_key
 from kstream.leases.sqlite import LeaseTable, SqliteLeases
+from kstream.ports.leases import Change
+from kstream.seen.sqlite import SqliteSeen
+from kstream.sqlite.database import Database
 
 ROOT = Path(__file__).parents[3]
 
@@ -100,3 +103,34 @@ def test_looking_for_leases_makes_no_file(tmp_path: Path) -> None:
 
     asyncio.run(body())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_waited_for_like_an_answer(tmp_path: Path) -> None:
+    """GUARANTEES, "disk full": no worker dies of it, and it works again when there is room."""
+
+    async def main() -> None:
+        store = SqliteLeases(LeaseTable(str(tmp_path / "g.db"), create=True), "g")
+        seen = SqliteSeen(str(tmp_path / "s.db"), create=True)
+
+        async def limit(pages: int) -> None:
+            def set_(database: Database) -> object:
+                return database.execute(f"PRAGMA max_page_count={pages}").fetchone()
+
+            for adapter in (store, seen):
+                await adapter._session.run(set_)
+
+        await limit(20)
+        beats = [Heartbeat(f"{number}", revision=1, host="h" * 500) for number in range(1000)]
+        with pytest.raises(Unavailable, match="full"):
+            await store.swap([Change(row_key(beat), None, beat) for beat in beats])
+        with pytest.raises(Unavailable, match="full"):
+            await seen.append("run", bytes(1 << 20))
+        stand = len(await store.rows())
+        await limit(100_000)
+        await store.swap([Change("worker/w", None, Heartbeat("w", revision=1))])
+        assert len(await store.rows()) == stand + 1
+        assert await seen.load(await seen.append("run", b"body")) == b"body"
+        await store.aclose()
+        await seen.aclose()
+
+    asyncio.run(main())
