@@ -110,18 +110,7 @@ class Failures:
         if self._letters is None:
             await self._block(record, _shown(error), again)
             return
-        letter = Letter(record, self._consumer, reason, attempts)
-        letters = self._letters
-
-        def over() -> bool:
-            return self._halt.draining.is_set()
-
-        try:
-            await patiently(
-                lambda: letters.put(letter, self._fence), chance=self._world.chance, give_up=over
-            )
-        except RetryableError as unheard:
-            raise Halted from unheard  # given up while the dead letters did not answer
+        await self._send(Letter(record, self._consumer, reason, attempts), self._letters)
         self._world.emit(
             DeadLettered(
                 shard=self._shard,
@@ -131,17 +120,32 @@ class Failures:
             )
         )
 
+    async def _send(self, letter: Letter, letters: DeadLetters) -> None:
+        """Put *letter*. What refuses it (a full disk) blocks the shard, and is asked again."""
+        blocked = False
+        while True:
+            try:
+                await patiently(
+                    lambda: letters.put(letter, self._fence),
+                    chance=self._world.chance,
+                    give_up=self._halt.draining.is_set,
+                )
+            except RetryableError as unheard:
+                raise Halted from unheard  # given up while the dead letters did not answer
+            except KstreamError as refused:
+                if not blocked:
+                    self._blocked(letter.record, f"no dead letter: {_shown(refused)}")
+                blocked = True
+                await self._rest(self.retry.most)
+                continue
+            if blocked:
+                self._world.emit(Unblocked(shard=self._shard, consumer=self._consumer))
+            return
+
     async def _block(
         self, record: Record, reason: str, again: Callable[[], Awaitable[None]]
     ) -> None:
-        self._world.emit(
-            Blocked(
-                shard=self._shard,
-                consumer=self._consumer,
-                position=str(record.position),
-                reason=reason,
-            )
-        )
+        self._blocked(record, reason)
         while True:
             await self._halt.pause(self.retry.most)
             if self._halt.draining.is_set():
@@ -154,6 +158,16 @@ class Failures:
                 continue
             self._world.emit(Unblocked(shard=self._shard, consumer=self._consumer))
             return
+
+    def _blocked(self, record: Record, reason: str) -> None:
+        self._world.emit(
+            Blocked(
+                shard=self._shard,
+                consumer=self._consumer,
+                position=str(record.position),
+                reason=reason,
+            )
+        )
 
     async def _rest(self, seconds: float) -> None:
         await self._halt.pause(seconds)

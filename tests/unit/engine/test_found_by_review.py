@@ -18,7 +18,7 @@ from kstream.engine.leasing import Leasing
 from kstream.engine.retrying import Retry
 from kstream.engine.tasks import Tasks
 from kstream.engine.tuning import Tuning
-from kstream.errors import Unavailable
+from kstream.errors import StorageFull, Unavailable
 from kstream.keyspace import KEYSPACE_END
 from kstream.lease import Heartbeat, Mark, Row, RowKey, row_key
 from kstream.leases.memory import MemoryLeases
@@ -28,7 +28,7 @@ from kstream.ports.sink import Committed, Counts, Fence, Guarantee, Resume, Span
 from kstream.position import Position
 from kstream.record import Batch, Entry, Record
 from kstream.shard import ShardId
-from kstream.signals import Fetched, LeaseTaken, Retrying
+from kstream.signals import Blocked, Fetched, LeaseTaken, Retrying, Unblocked
 from kstream.testing.loop import SimulatedLoop, run_simulated
 from kstream.worker import Worker
 
@@ -366,6 +366,35 @@ def test_a_worker_that_never_reached_its_lease_store_can_be_stopped(answers: int
         assert member.task.done()
         with pytest.raises(Unavailable, match="no answer"):
             member.task.result()
+
+    run_simulated(main)
+
+
+def test_dead_letters_without_room_block_the_shard_and_not_the_worker() -> None:
+    """MUST (3): what nobody settles blocks its shard, visibly, until somebody makes room."""
+    handled: list[int] = []
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop)
+        stage.letters.down = StorageFull("no space")
+        await stage.put(*keyed(3, 1))
+        worker = _billing(retry=Retry(attempts=1, most=2.0), on_failure=stage.letters)
+
+        @worker.handler
+        async def handle(record: Record) -> None:
+            if record.data == b"1":
+                raise ValueError("bad")
+            handled.append(int(record.data))
+
+        member = stage.start(worker)
+        await asyncio.sleep(20)
+        assert len(stage.heard(Blocked)) == 1
+        assert (handled, member.task.done()) == ([0], False)
+        stage.letters.down = None
+        await stage.until(lambda: handled == [0, 2])
+        assert len(stage.heard(Unblocked)) == 1
+        assert [letter.record.data for letter in stage.letters.stored] == [b"1"]
+        await member.leave()
 
     run_simulated(main)
 
