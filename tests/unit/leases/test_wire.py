@@ -49,7 +49,15 @@ ROWS: st.SearchStrategy[Row] = st.one_of(
         parent_was_open=st.booleans(),
     ),
     st.builds(
-        Heartbeat, NAMES, NUMBERS, st.booleans(), NAMES, NUMBERS, st.floats(0, 1e6), st.just(FORMAT)
+        Heartbeat,
+        NAMES,
+        NUMBERS,
+        dead=st.booleans(),
+        leaving=st.booleans(),
+        host=NAMES,
+        pid=NUMBERS,
+        patience=st.floats(0, 1e6),
+        format=st.just(FORMAT),
     ),
     st.builds(
         Group,
