@@ -1,10 +1,10 @@
-"""What each process of the storm runs: two archives, a short patience, small files, dedup by ID."""
+"""What each process of the storm runs: a handler, two archives, short patience, dedup by ID."""
 
 from __future__ import annotations
 
 import os
 
-from kstream import Worker
+from kstream import Batch, Worker
 
 ARCHIVE = os.environ["ARCHIVE"]
 FORM = "format=envelope&compression=gzip"
@@ -21,3 +21,12 @@ worker.deliver_to(
     f"file:{ARCHIVE}/parted?{FORM}&partition=at={{arrived:%Y-%m-%d-%H-%M-%S}}",
     roll="256KiB,600ms,idle=200ms",
 )
+
+
+@worker.batch_handler
+def note(batch: Batch) -> None:
+    """Append key and ID of every record to one file that all processes share."""
+    lines = "".join(f"{record.key} {record.id}\n" for record in batch)
+    file = os.open(os.environ["NOTES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, lines.encode())
+    os.close(file)

@@ -43,7 +43,7 @@ def test_a_storm_of_kills_and_reshards_loses_nothing_doubles_nothing_keeps_order
 async def storm(directory: Path, chance: random.Random) -> None:
     stream = f"local:{directory}/storm.db#orders?shards=4"
     archive = directory / "archive"
-    settings = {"STREAM": stream, "ARCHIVE": str(archive)}
+    settings = {"STREAM": stream, "ARCHIVE": str(archive), "NOTES": str(directory / "notes")}
     command = ["-m", "kstream", "run", "tests.integration.storm_worker:worker"]
     control = await open_control(stream)
     turns: dict[str, int] = {}
@@ -64,6 +64,8 @@ async def storm(directory: Path, chance: random.Random) -> None:
                 for growth in growths:
                     while await asyncio.to_thread(growth.look) < len(turns):
                         await asyncio.sleep(0.2)
+                while handled(directory / "notes", turns) < len(turns):
+                    await asyncio.sleep(0.2)
             await asyncio.sleep(1)  # somebody who doubles gets the time to do it
         codes = await asyncio.to_thread(fleet.drain)
     await control.aclose()
@@ -73,6 +75,7 @@ async def storm(directory: Path, chance: random.Random) -> None:
     assert codes == [0] * WORKERS
     assert killing.result() >= SECONDS / 5, "it was no storm"
     assert changing.result() >= SECONDS / 5, "it was no storm"
+    assert handled(directory / "notes", turns) == len(turns)
     assert len(turns) > SECONDS * RATE / 4
     for name in ("whole", "parted"):
         found = read_back(archive / name, turns)
@@ -81,6 +84,23 @@ async def storm(directory: Path, chance: random.Random) -> None:
         assert proof["ok"], (name, proof["problems"])
         assert proof["records"] == len(turns)
         assert proof["compared"] == len(turns) + twice.result(), "dedup dropped the rest"
+
+
+def handled(notes: Path, turns: dict[str, int]) -> int:
+    """Return how many records a handler was called with, at least once.
+
+    Some more than once, since workers were killed; but none for the first time before another of its
+    key that was produced earlier.
+    """
+    seen: set[str] = set()
+    newest: dict[str, int] = {}
+    for line in notes.read_text().splitlines():
+        key, record_id = line.split()
+        if record_id not in seen:
+            seen.add(record_id)
+            assert turns[record_id] > newest.get(key, -1), f"{record_id} came late"
+            newest[key] = turns[record_id]
+    return len(seen)
 
 
 async def produce(stream: str, turns: dict[str, int], done: asyncio.Event) -> int:
