@@ -287,7 +287,8 @@ class Leasing:
             return False
         leases = self._current(rows)
         self._listings.know(leases.values())
-        leases = await self._relist(leases)
+        with contextlib.suppress(RetryableError):  # what is known can be taken without a listing
+            leases = await self._relist(leases)
         leaving = frozenset(beat.worker for beat in beats if beat.leaving)
         return await self._do_our_part(leases, live, leaving)
 
@@ -343,8 +344,7 @@ class Leasing:
     async def _do_our_part(
         self, leases: Mapping[ShardId, Lease], live: list[str], leaving: frozenset[str]
     ) -> bool:
-        me = self.heart.worker
-        now = self._world.clock.now()
+        me, now = self.heart.worker, self._world.clock.now()
         steps = plan(
             me,
             live,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -397,6 +397,48 @@ def test_dead_letters_without_room_block_the_shard_and_not_the_worker() -> None:
         await member.leave()
 
     run_simulated(main)
+
+
+def test_the_shards_of_a_dead_worker_are_taken_although_the_stream_cannot_be_listed() -> None:
+    """MUST (7): crash fail-over < 10 s. It needs the rows of the group, and no new listing."""
+    deaf = False
+
+    async def main(loop: SimulatedLoop) -> None:
+        nonlocal deaf
+        stage = Stage(loop, shards=2)
+        streams = [stage.streams.open("orders") for _ in range(2)]
+        for stream in streams:
+            monkeypatch.setattr(stream, "shards", _sometimes(stream.shards, lambda: deaf))
+
+        def worker() -> Worker[Any]:
+            made = _billing()
+
+            @made.handler
+            async def handle(record: Record) -> None: ...
+
+            return made
+
+        first = stage.start(worker(), stream=streams[0])
+        await asyncio.sleep(3)
+        second = stage.start(worker(), stream=streams[1])
+        await stage.until(lambda: len(stage.when(LeaseTaken, "w2")) == 1)
+        deaf = True
+        await asyncio.sleep(30)
+        first.node.crash()
+        await stage.until(lambda: len(stage.when(LeaseTaken, "w2")) == 2, within=10)
+        second.node.crash()
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        run_simulated(main)
+
+
+def _sometimes(call: Callable[[], Any], down: Callable[[], bool]) -> Callable[[], Any]:
+    async def answer() -> Any:
+        if down():
+            raise Unavailable("no listing")
+        return await call()
+
+    return answer
 
 
 class _Prepared:
