@@ -83,7 +83,7 @@ async def open_ground(wanted: Wanted) -> AsyncIterator[Ground]:
         opened.push_async_callback(stream.aclose)
         leases = await open_leases(wanted.stream, wanted.group, wanted.leases)
         opened.push_async_callback(leases.aclose)
-        seen = await open_seen(wanted.stream) if wanted.dedup else None
+        seen = await open_seen(wanted.stream, wanted.leases) if wanted.dedup else None
         if seen is not None:
             opened.push_async_callback(seen.aclose)
         letters = wanted.letters
