@@ -41,9 +41,6 @@ class Heart:
         before a lapse stays invalid after it: others may have seen it end."""
         self.dead: bool = False
         """Somebody wrote our death certificate: this identity is over."""
-        self.failing_since: float | None = None
-        """Since when (monotonic) the store gave no answer."""
-        self.why: str = ""
         self._unanswered: tuple[Heartbeat, float] | None = None
         self._leaving = False
         self._stopped = False
@@ -79,13 +76,8 @@ class Heart:
             woken.clear()
             if self._stopped:
                 break
-            try:
+            with contextlib.suppress(RetryableError):  # that the store is down is said elsewhere
                 await self.beat(store)
-                self.failing_since = None
-            except RetryableError as error:
-                self.why = str(error)
-                if self.failing_since is None:
-                    self.failing_since = self._clock.monotonic()
         self._wake = _nobody
 
     def leave(self) -> None:
