@@ -16,6 +16,7 @@ from ..position import Position
 from ..shard import ShardId
 from .histories import (
     Advanced,
+    Buried,
     DeadLettered,
     Delivered,
     GivenUp,
@@ -24,6 +25,7 @@ from .histories import (
     History,
     Place,
     Produced,
+    Released,
     Reset,
     Resumed,
     Settled,
@@ -42,6 +44,7 @@ __all__ = [
     "nothing_skipped",
     "one_writer",
     "ordinals_rise",
+    "taken_from_the_dead",
 ]
 
 
@@ -167,18 +170,37 @@ def one_writer(history: History) -> list[Violation]:
 
 
 def given_up_for_nothing(history: History) -> list[Violation]:
-    """A lease is given up to another owner only if there is one."""
+    """A lease is given up to another owner only if there is one, and as given back only if it was."""
     owners: dict[ShardId, str] = {}
     found: list[Violation] = []
     for event in history.events:
         match event:
             case Granted():
                 owners[event.shard] = event.worker
-            case GivenUp(why="another worker owns it") if owners.get(event.shard) == event.worker:
-                what = f"{event.worker} gave up {event.shard}, which it owned"
-                found.append(Violation("lost for nothing", what))
+            case Released():
+                owners.pop(event.shard, None)
+            case GivenUp(why="another worker owns it" | "it was given back already"):
+                if owners.get(event.shard) == event.worker:
+                    what = f"{event.worker} gave up {event.shard}, which it owned"
+                    found.append(Violation("lost for nothing", what))
             case _:
                 pass
+    return found
+
+
+def taken_from_the_dead(history: History) -> list[Violation]:
+    """Nobody's lease is taken while his heartbeat may still be answered: first comes his death
+    certificate. Taking one's own lease again is no taking."""
+    buried: set[str] = set()
+    found: list[Violation] = []
+    for event in history.events:
+        if isinstance(event, Buried):
+            buried.add(event.worker)
+        elif isinstance(event, Granted) and event.previous is not None:
+            robbed = event.previous not in buried and event.previous != event.identity
+            if robbed:
+                what = f"{event.worker} took {event.shard} from {event.previous}, who was not dead"
+                found.append(Violation("robbed", what))
     return found
 
 

@@ -39,7 +39,7 @@ KINDS: Final[Mapping[str, float]] = MappingProxyType(
         "partial": 0.10,  # a write to the stream: some keys answer with a retryable failure
         "short": 0.30,  # a fetch that brings a few records only
         "stale": 0.20,  # an older listing of the shards
-        "hole": 0.10,  # a listing that lacks one shard
+        "hole": 0.30,  # a listing that lacks one shard
         "childless": 0.40,  # the end of a shard that names no children
     }
 )

@@ -54,7 +54,9 @@ class FaultyStream(Stream):
             return self._plan.choose(old)
         if len(listing) > 1 and self._plan.happens("hole", _SERVICE):
             self._told_truth = False
-            lacking = self._plan.choose(list(listing))
+            # Of open shards a hole in the ring would tell; that of a closed one nobody can see.
+            closed = [shard.id for shard in listing.values() if shard.closed]
+            lacking = self._plan.choose([*closed, self._plan.choose(list(listing))])
             rest = [shard for shard in listing.values() if shard.id != lacking]
             return Lineage(rest, ring=listing.ring)
         return listing

@@ -18,6 +18,7 @@ from .clock import EPOCH
 
 __all__ = [
     "Advanced",
+    "Buried",
     "DeadLettered",
     "Delivered",
     "Event",
@@ -27,6 +28,7 @@ __all__ = [
     "History",
     "Place",
     "Produced",
+    "Released",
     "Reset",
     "Resumed",
     "Settled",
@@ -104,6 +106,22 @@ class Granted(Event, frozen=True, kw_only=True):
     worker: str
     shard: ShardId
     token: int
+    identity: str = ""
+    """What it calls itself in the lease: a worker declared dead goes on under another."""
+    previous: str | None = None
+    """The identity that owned it until then."""
+
+
+class Released(Event, frozen=True, kw_only=True):
+    """A write that left *shard* without an owner was applied: handed back, or ended."""
+
+    shard: ShardId
+
+
+class Buried(Event, frozen=True, kw_only=True):
+    """The heartbeat of *worker* was marked dead, or deleted: that identity can never act again."""
+
+    worker: str
 
 
 class GivenUp(Event, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from .checkers import (
     nothing_skipped,
     one_writer,
     ordinals_rise,
+    taken_from_the_dead,
 )
 from .histories import DeadLettered as Letter
 from .histories import Handled, History
@@ -54,7 +55,7 @@ def judge(sim: Simulation, scenario: Scenario, *, settled: bool) -> list[Violati
     found += key_order(history, handlers)
     found += nothing_skipped(history, handlers, dedup=dedup)
     found += nothing_before_start(history, handlers)
-    found += given_up_for_nothing(history) + _letters_missing(sim)
+    found += given_up_for_nothing(history) + taken_from_the_dead(history) + _letters_missing(sim)
     if settled:
         found += nothing_lost(history, handlers, dedup=dedup)
         if SINK in consumers:

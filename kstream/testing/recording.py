@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from typing_extensions import override
 
-from ..lease import Lease, Row
+from ..lease import Heartbeat, Lease, Row
 from ..leases.memory import LeaseTable
 from ..local.memory import MemoryStream
 from ..objects.memory import MemoryObjects
@@ -23,7 +23,16 @@ from ..shard import ShardId
 from ..sinks.facts import Facts
 from .clock import EPOCH
 from .fault_plan import SENDER
-from .histories import Advanced, DeadLettered, Delivered, Granted, History, Produced
+from .histories import (
+    Advanced,
+    Buried,
+    DeadLettered,
+    Delivered,
+    Granted,
+    History,
+    Produced,
+    Released,
+)
 from .nodes import NODE, refuse_the_dead
 
 __all__ = ["RecordingLetters", "RecordingObjects", "RecordingStream", "RecordingTable"]
@@ -53,14 +62,26 @@ class RecordingTable(LeaseTable):
         after = super().apply(group, change)
         if after is not before and isinstance(after, Lease):
             self._note(before if isinstance(before, Lease) else None, after)
+        if isinstance(before, Heartbeat) and (after is None or _is_dead(after)):
+            self._history.record(Buried(worker=before.worker, time=self._time()))
         return after
 
     def _note(self, before: Lease | None, after: Lease) -> None:
         now, worker = self._time(), acting()
+        owner = None if before is None else before.owner
         if after.owner is not None and (before is None or before.token != after.token):
             self._history.record(
-                Granted(worker=worker, shard=after.shard, token=after.token, time=now)
+                Granted(
+                    worker=worker,
+                    shard=after.shard,
+                    token=after.token,
+                    identity=after.owner,
+                    previous=owner,
+                    time=now,
+                )
             )
+        elif after.owner is None and owner is not None:
+            self._history.record(Released(shard=after.shard, time=now))
         for consumer, mark in after.marks.items():
             old = before.marks.get(consumer) if before is not None else None
             if old is None or old.position != mark.position:
@@ -75,6 +96,10 @@ class RecordingTable(LeaseTable):
                         time=now,
                     )
                 )
+
+
+def _is_dead(row: Row) -> bool:
+    return isinstance(row, Heartbeat) and row.dead
 
 
 class RecordingStream(MemoryStream):

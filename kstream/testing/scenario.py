@@ -88,7 +88,7 @@ class Scenario(Struct, frozen=True):
             dedup=chance.random() < 0.6,
             letters=chance.random() < 0.6,
             start=start,
-            backlog=start != "earliest" or chance.random() < 0.4,
+            backlog=start != "earliest" or chance.random() < 0.5,
             fetch=chance.choice([1 << 20, 300, 100, 60]),
             checkpoint=chance.choice([0.4, 0.7, 2.0]),
             seconds=chance.uniform(17.0, 24.0),

@@ -11,6 +11,7 @@ import asyncio
 import copy
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ from ..engine.consumers import Handles
 from ..engine.heart import TaskHost
 from ..engine.tuning import Tuning
 from ..engine.world import World
+from ..errors import RetryableError
 from ..hosting import Ground
 from ..lease import Group, Lease
 from ..leases.memory import MemoryLeases
@@ -48,6 +50,10 @@ __all__ = ["Member", "Rolls", "Simulation"]
 T = TypeVar("T")
 Rolls = Callable[[str, Roll], Roll]
 """How the member of that name rolls, where the worker would roll so."""
+
+
+_PATIENCE = 20_000
+"""Rounds of the loop at one instant: a few hundred are usual."""
 
 
 class Member:
@@ -82,7 +88,7 @@ class Simulation:
         instants: bool = False,
         rolls: Rolls = lambda _, roll: roll,
     ) -> None:
-        self.loop: SimulatedLoop = SimulatedLoop(trace=trace)
+        self.loop: SimulatedLoop = SimulatedLoop(trace=trace, patience=_PATIENCE)
         self.seed = seed
         self.chance: random.Random = random.Random(seed)
         self.history: History = History()
@@ -305,7 +311,9 @@ class Simulation:
                 self.stop(number)
         for member in self.members:
             if not member.node.crashed:
-                await member.task
+                # One that was told to stop before it ever reached its lease store says so.
+                with suppress(RetryableError):
+                    await member.task
 
 
 async def _inline(body: Callable[[], T]) -> T:

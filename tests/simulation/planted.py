@@ -121,7 +121,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
             "        and row.owner == lease.owner\n        and row.token == lease.token\n",
             "",
         ),
-        Edit(LEASING, "        if self._over(held):\n", "        if held.lost and False:\n"),
+        Edit(LEASING, "        if self._over(held):\n", "        if held.lost:\n"),
     ),
     "LATEST resolved again at failover": (
         Edit(
@@ -247,6 +247,11 @@ BUGS: dict[str, tuple[Edit, ...]] = {
             "            [row] = await self._patient(held, lambda: self._store.swap("
             "[tried.append(change) or change]))\n"
             "            if stands(change, row) and len(tried) == 1:\n",
+        ),
+        Edit(
+            LEASING,
+            "            if not still_ours(row, held.lease):\n                why",
+            "            if len(tried) > 1 or not still_ours(row, held.lease):\n                why",
         ),
     ),
     "finished childless shard forgotten": (
