@@ -104,7 +104,7 @@ def simulate(
     """Run *workers* processes of *worker* against a stream in memory, on virtual time.
 
     Synchronous: what the block does happens between steps of the simulation. An error of a
-    worker comes out of the call during which it happened.
+    worker comes out at the end of the block.
     """
     simulation = Simulation(worker, seed=seed, shards=shards, tuning=tuning)
     loop = simulation.loop
