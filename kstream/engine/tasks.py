@@ -60,9 +60,9 @@ async def unwrapped(work: Coroutine[Any, Any, T]) -> T:
     except BaseExceptionGroup as group:
         errors = sorted(_leaves(group), key=_rank)
         first = errors[0]
-        for other in errors[1:]:
-            if type(other) is not type(first) or str(other) != str(first):
-                first.add_note(f"also: {type(other).__name__}: {other}")
+        said = dict.fromkeys(f"{type(error).__name__}: {error}" for error in errors)
+        for other in list(said)[1:]:
+            first.add_note(f"also: {other}")
     # Raised out here, the error keeps the cause and the context that it came with.
     raise first
 
