@@ -1,0 +1,60 @@
+"""A seed replays exactly, wherever and after whatever it is played."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kstream.testing.replay import main
+
+ROOT = Path(__file__).parents[2]
+SEEDS = list(range(1000, 1050))
+
+PROGRAM = """
+import json, sys
+from kstream.testing.play import run_seed
+print(json.dumps({seed: run_seed(int(seed)).digest for seed in sys.argv[1:]}))
+"""
+
+
+def started(seeds: list[int], hash_seed: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM, *map(str, seeds)]
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def digests(program: subprocess.Popen[str]) -> dict[str, str]:
+    out, _ = program.communicate()
+    assert program.returncode == 0
+    found: dict[str, str] = json.loads(out)
+    return found
+
+
+@pytest.mark.seeds
+def test_fifty_seeds_give_one_digest_each() -> None:
+    """ARCHITECTURE 12, MUST: the digest of the event trace of 50 seeds is equal alone, in reverse
+    order, under two PYTHONHASHSEEDs, in two processes."""
+    together, reversed_ = started(SEEDS, "1"), started(SEEDS[::-1], "4242")
+    first, second = digests(together), digests(reversed_)
+    assert first == second
+    assert len(set(first.values())) == len(SEEDS)
+    for seed in SEEDS[::10]:
+        assert digests(started([seed], "7")) == {str(seed): first[str(seed)]}
+
+
+def test_a_replay_tells_what_happened(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["3", "shard-000000000001"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("Scenario(seed=3")
+    for word in ("digest ", "-- shard-000000000001", "Granted worker=", "-- the last 40 steps"):
+        assert word in told
+
+
+def test_a_replay_without_a_seed_says_how(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage" in capsys.readouterr().err
