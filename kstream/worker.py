@@ -22,7 +22,7 @@ from .engine.remembering import forgetter
 from .engine.retrying import Retry, patiently
 from .engine.running import Running
 from .engine.tasks import Tasks, unwrapped
-from .errors import ClosedError, ConfigError, UsageError
+from .errors import ClosedError, ConfigError, RetryableError, UsageError
 from .hosting import Ground, Wanted, open_ground, query_of, sink_name
 from .leaving import leaving_on_signals
 from .ports.codec import Codec
@@ -248,7 +248,7 @@ class Worker(Generic[T]):
             group=self.group,
             leases=self._leases,
             letters=self._letters,
-            dedup=self._dedup is not None,
+            dedup=self._dedup,
             sinks={name: c[0] for name, c in self.consumers.items() if isinstance(c, tuple)},
             observers=self._observers,
             resolved=resolved,
@@ -265,7 +265,12 @@ class Worker(Generic[T]):
     async def serve_on(self, ground: Ground) -> None:
         """Run on what is open already: what `serve` does, and what a simulation calls."""
         try:
-            self._running = running = await self._prepare(ground)
+            try:
+                self._running = running = await self._prepare(ground)
+            except RetryableError:
+                if self._stop_asked:
+                    return  # nothing answered until it was told to leave: nothing is in hand
+                raise
             if self._stop_asked:
                 running.stop()
             await unwrapped(_shielded(running))

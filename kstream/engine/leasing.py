@@ -225,7 +225,8 @@ class Leasing:
     async def run(self) -> None:
         """Beat, watch the deadline and look at the rows until stopped and empty-handed."""
         chance, over = self._world.chance, lambda: self._stopping
-        await patiently(lambda: self.heart.start(self._store), chance=chance, give_up=over)
+        with contextlib.suppress(RetryableError):  # stopped before the store ever answered
+            await patiently(lambda: self.heart.start(self._store), chance=chance, give_up=over)
         async with Tasks() as tasks:
             living = tasks.create_task(self._live(), name="heart")
             guarding = tasks.create_task(self._guard(), name="guard")
@@ -337,8 +338,7 @@ class Leasing:
             stand = await self._store.swap([Change(row_key(lease), lease, None) for lease in old])
             gone = [lease for lease, row in zip(old, stand, strict=True) if row is None]
             if self._forgotten is not None:
-                deleted = {lease.shard for lease in gone}
-                left = [lease for shard, lease in leases.items() if shard not in deleted]
+                left = [lease for lease in leases.values() if lease not in gone]
                 await self._forgotten(gone, left)
 
     async def _do_our_part(
