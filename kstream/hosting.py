@@ -22,6 +22,7 @@ from .connect import (
     open_stream,
     stream_location,
 )
+from .core.dedup import DedupLimits
 from .engine.heart import HeartHost, ThreadHost
 from .engine.world import World
 from .ports.dead_letters import DeadLetters
@@ -56,7 +57,7 @@ class Wanted(Struct, frozen=True):
     group: str
     leases: str | None
     letters: str | DeadLetters | None
-    dedup: bool
+    dedup: DedupLimits | None
     sinks: dict[str, str | Sink | TransactionalSink]
     observers: Sequence[Observer]
     resolved: Resolved
@@ -83,23 +84,19 @@ async def open_ground(wanted: Wanted) -> AsyncIterator[Ground]:
         opened.push_async_callback(stream.aclose)
         leases = await open_leases(wanted.stream, wanted.group, wanted.leases)
         opened.push_async_callback(leases.aclose)
-        seen = await open_seen(wanted.stream, wanted.leases) if wanted.dedup else None
+        seen = await open_seen(wanted.stream, wanted.leases) if wanted.dedup is not None else None
         if seen is not None:
             opened.push_async_callback(seen.aclose)
         letters = wanted.letters
         if isinstance(letters, str):
             letters = await open_dead_letters(letters)
-        sinks = {
-            name: await open_sink(sink) if isinstance(sink, str) else sink
-            for name, sink in wanted.sinks.items()
-        }
         yield Ground(
             name=f"{socket.gethostname()}-{os.getpid()}-{unique_id()[:8]}",
             stream=stream,
             leases=leases,
             seen=seen,
             letters=letters,
-            sinks=sinks,
+            sinks=await _sinks(wanted),
             world=World(
                 clock=clock,
                 chance=random.Random(),
@@ -112,6 +109,15 @@ async def open_ground(wanted: Wanted) -> AsyncIterator[Ground]:
             ),
             heart=ThreadHost(),
         )
+
+
+async def _sinks(wanted: Wanted) -> dict[str, Sink | TransactionalSink]:
+    # What was begun under other dedup limits may hold other records: it must be told apart.
+    decides = "" if wanted.dedup is None else repr(wanted.dedup)
+    return {
+        name: await open_sink(sink, settings=decides) if isinstance(sink, str) else sink
+        for name, sink in wanted.sinks.items()
+    }
 
 
 def sink_name(url: str) -> str:

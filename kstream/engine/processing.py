@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from msgspec.structs import replace
-
-from ..core.batching import bisect
+from ..core.batching import bisect, through
 from ..core.progress import Slot, Window
 from ..errors import RejectedError
 from ..lease import Mark
@@ -226,7 +224,8 @@ class Processing:
                     record.decoded = decode(record.data)
                 except RejectedError as error:
                     undecoded = error
-                    batch = replace(batch, records=batch.records[:index])
+                    before = batch.records[index - 1].position if index else batch.after
+                    batch = through(batch, before)
                     break
         if batch.records:
             await self._spec.call(batch, lambda index: self._window.settle(slot, index))

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from kstream import Batch, Record, Retry, Worker
+import kstream.hosting
+from kstream import Batch, DedupLimits, Record, Retry, Worker
 from kstream.connect import open_leases, open_stream
 from kstream.core.batching import Roll
 from kstream.errors import ClosedError, ConfigError, KstreamError, NotFound, UsageError
@@ -438,3 +439,28 @@ def test_a_plain_handler_runs_on_a_thread_and_an_inline_one_on_the_loop() -> Non
         assert names["inline"] == threading.current_thread().name
 
     asyncio.run(main())
+
+
+def test_a_sink_is_told_apart_from_one_that_was_fed_through_another_dedup(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MUST (8): an intent's digest covers the dedup settings, since these decide its bytes."""
+    opened: list[str] = []
+
+    async def open_sink(url: str, *, settings: str = "") -> Shelf:
+        opened.append(settings)
+        return Shelf()
+
+    monkeypatch.setattr(kstream.hosting, "open_sink", open_sink)
+
+    async def main() -> None:
+        for dedup in (False, True, DedupLimits(count=5), DedupLimits(count=5)):
+            worker = Worker("memory:digests", group="billing", dedup=dedup)
+            worker.deliver_to("memory:out")
+            worker.stop()
+            await worker.serve()
+
+    asyncio.run(main())
+    assert opened[0] == ""
+    assert len(set(opened)) == 3
+    assert opened[2] == opened[3]
