@@ -10,8 +10,8 @@ from hypothesis import settings
 settings.register_profile("kstream", deadline=None, print_blob=True)
 settings.load_profile("kstream")
 
-# KSTREAM_SEEDS, KSTREAM_FIRST_SEED and KSTREAM_STORM_SECONDS say what is tested; whatever else is set would
-# decide how kstream runs, on this machine only.
+# These say how much is tested; whatever else is set would decide how kstream runs, on this machine
+# only.
 _KEPT = {"KSTREAM_SEEDS", "KSTREAM_FIRST_SEED", "KSTREAM_STORM_SECONDS"}
 for _name in list(os.environ):
     if _name.startswith("KSTREAM_") and _name not in _KEPT:
