@@ -111,6 +111,7 @@ class Assembly:
             place.start,
             place.mark.position,
             world,
+            grant.group.epoch,
         )
         task.reading(ahead)
         if isinstance(spec, Delivers):

@@ -17,6 +17,7 @@ from ..position import BEFORE_ALL, Position, Start
 from ..record import Batch, ShardEnded
 from ..shard import ShardId
 from ..signals import Blocked, DataLost, Fetched
+from .budget import Account
 from .retrying import Retry
 from .world import World
 
@@ -39,11 +40,13 @@ class ReadAhead:
         start: Start,
         position: Position,
         world: World,
+        epoch: str,
     ) -> None:
         self._stream = stream
         self._shard = shard
         self._consumer = consumer
         self._world = world
+        self._epoch = epoch
         self._reader: ShardReader = stream.read(shard, start)
         self._tip = position
         self._free_start = True
@@ -149,10 +152,19 @@ class ReadAhead:
 
     async def _gone(self) -> bool:
         """Return whether the stream, asked twice, no longer lists the shard. A single "not
-        found" may be a passing fault, and must not end a shard."""
+        found" may be a passing fault, and must not end a shard.
+
+        Raises `NotFound` if it is another stream by now: its shards may have the same names.
+        """
         for attempt in (1, 2):
             await asyncio.sleep(_PATIENCE.delay(attempt + 2, self._world.chance))
             try:
+                facts = await self._stream.facts()
+                if facts.epoch != self._epoch:
+                    raise NotFound(
+                        f"the stream {facts.name} was deleted and made again under its name: "
+                        f"start the worker anew, its group then begins at the earliest record"
+                    )
                 if self._shard in await self._stream.shards():
                     return False
             except RetryableError:

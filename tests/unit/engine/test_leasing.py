@@ -598,6 +598,29 @@ def test_a_stream_that_is_deleted_under_a_worker_ends_it_with_an_error_that_says
     run_simulated(main)
 
 
+def test_a_stream_that_is_made_again_under_a_worker_ends_it_and_a_new_one_begins_anew() -> None:
+    """MUST (6), L7: its shards have the same names, and nothing else in common."""
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop, on_data_loss="continue")
+        await stage.put(*keyed(4, 1))
+        printed = Printed()
+        member = stage.start(printed.worker)
+        await stage.until(lambda: len(printed.numbers) == 4)
+        stage.streams.delete(NAME)
+        stage.stream = stage.streams.create(NAME)
+        await stage.put(*keyed(6, 1, first=10))
+        with pytest.raises(NotFound, match="deleted and made again under its name"):
+            await asyncio.wait_for(member.task, 30)
+        assert printed.numbers == [0, 1, 2, 3]
+        second = stage.start(printed.worker)
+        await stage.until(lambda: len(printed.numbers) == 10)
+        await second.leave()
+        assert printed.numbers[4:] == list(range(10, 16))
+
+    run_simulated(main)
+
+
 # -- who owns what ---------------------------------------------------------------------------------
 
 

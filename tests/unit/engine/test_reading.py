@@ -11,6 +11,7 @@ import pytest
 from kstream.core.lineage import Lineage
 from kstream.engine.reading import ReadAhead
 from kstream.errors import DataLoss, NotFound, RetryableError, Throttled, Unavailable
+from kstream.ports.stream import StreamFacts
 from kstream.position import BEFORE_ALL, Earliest, Position
 from kstream.record import Batch, Record, ShardEnded
 from kstream.shard import Shard, ShardId
@@ -47,6 +48,9 @@ class Script:
         self.listings += 1
         return Lineage([Shard(SHARD if self.listed else ShardId("t"))])
 
+    async def facts(self) -> StreamFacts:
+        return StreamFacts("orders", "e", retention=0)
+
     async def fetch(self, most: int, wait: float) -> Batch | ShardEnded:
         self.asked.append(asyncio.get_running_loop().time())
         self.most.append(most)
@@ -70,7 +74,7 @@ def played(
 
     async def main(loop: SimulatedLoop) -> Stage:
         stage = Stage(loop, on_data_loss=choice)
-        ahead = ReadAhead(script, SHARD, "bill", Earliest(), position, stage.world())  # type: ignore[arg-type]  # as much of a stream as is read
+        ahead = ReadAhead(script, SHARD, "bill", Earliest(), position, stage.world(), "e")  # type: ignore[arg-type]  # as much of a stream as is read
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(ahead.run())
             while (item := await ahead.next(100.0)) is not None:
@@ -184,7 +188,7 @@ def test_at_most_two_batches_are_fetched_ahead() -> None:
 
     async def main(loop: SimulatedLoop) -> None:
         stage = Stage(loop)
-        ahead = ReadAhead(script, SHARD, "bill", Earliest(), BEFORE_ALL, stage.world())  # type: ignore[arg-type]  # as much of a stream as is read
+        ahead = ReadAhead(script, SHARD, "bill", Earliest(), BEFORE_ALL, stage.world(), "e")  # type: ignore[arg-type]  # as much of a stream as is read
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(ahead.run())
             await asyncio.sleep(10)
