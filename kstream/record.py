@@ -82,7 +82,7 @@ class ShardEnded(Struct, frozen=True):
     """The shard is gone from the stream before it was read to its end."""
 
 
-class Entry(Struct):
+class Entry(Struct, gc=False):
     """One record on its way into a stream. ``hash_key`` overrides the place ``key`` has."""
 
     data: bytes
@@ -94,7 +94,7 @@ class Entry(Struct):
     """`Record.replay`, above 0 only for a record that is sent again from the dead letters."""
 
 
-class Receipt(Struct, frozen=True):
+class Receipt(Struct, frozen=True, gc=False):
     """The stream has the record, durably. ``attempts`` counts sends, 1 for the first."""
 
     shard: ShardId

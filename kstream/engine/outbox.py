@@ -44,12 +44,14 @@ class Delivery(Struct, eq=False):
     size: int
     number: int
     born: float
-    claims: Claims
     attempts: int = 1
     outcome: Outcome | None = None
     """The stream's last word; ``None`` while the record is on its way."""
     reason: str = ""
     cause: Exception | None = None
+    claims: Claims | None = None
+    """Set with a failure only: a record on its way refers to nothing that could refer to it, so
+    that the garbage collector has none of the many to look at."""
     waiters: list[asyncio.Future[None]] | None = None
 
     def __repr__(self) -> str:
@@ -74,7 +76,8 @@ class Delivery(Struct, eq=False):
                 raise
         if isinstance(self.outcome, Receipt):
             return self.outcome
-        self.claims.claim(self)
+        if self.claims is not None:
+            self.claims.claim(self)
         raise DeliveryError((self.undelivered(),)) from self.cause
 
     def settle(self, outcome: Outcome) -> None:

@@ -150,7 +150,7 @@ class Sender:
         if not self._room.take(size):
             return None
         # Its number, by which lanes and flushes count, is given out on the loop.
-        delivery = Delivery(entry.id, entry, size, 0, self._monotonic(), self)
+        delivery = Delivery(entry.id, entry, size, 0, self._monotonic())
         inlet.put(delivery)
         return delivery
 
@@ -181,7 +181,7 @@ class Sender:
         record_id = entry.id
         if record_id is None:
             record_id = entry.id = self._prefix + str(number)
-        delivery = Delivery(record_id, entry, size, number, self._monotonic(), self)
+        delivery = Delivery(record_id, entry, size, number, self._monotonic())
         (self._only or self._lane(delivery)).put(delivery)
         return delivery
 
@@ -295,7 +295,7 @@ class Sender:
 
     def _fail(self, delivery: Delivery, reason: str, cause: Exception | None) -> None:
         self._failed += 1
-        delivery.reason, delivery.cause = reason, cause
+        delivery.reason, delivery.cause, delivery.claims = reason, cause, self
         self._unclaimed.add(delivery)
         delivery.settle(Failure(reason, retryable=False))
         self._give(0)

@@ -30,7 +30,7 @@ class Nobody:
 
 
 def delivery(name: str) -> Delivery:
-    return Delivery(name, SENT, 1, 0, 0.0, Nobody())
+    return Delivery(name, SENT, 1, 0, 0.0, claims=Nobody())
 
 
 def test_a_burst_wakes_the_loop_once_and_the_next_burst_once_more() -> None:
