@@ -198,3 +198,14 @@ def test_halves_join_at_the_last_record_of_the_first(sequences: list[int]) -> No
     assert (first.after, second.last) == (whole.after, whole.last)
     assert first.records + second.records == whole.records
     assert abs(len(first) - len(second)) <= 1
+
+
+def test_the_oldest_record_of_the_log_is_known_even_if_it_was_dropped() -> None:
+    roller = Roller(Roll(), SHARD, BEFORE_ALL)
+    assert roller.oldest is None
+    roller.add(batch([]), [], now=1.0)
+    assert roller.oldest is None
+    roller.add(batch([2], last=2), batch([1, 2]).records, 1, now=1.0)
+    assert roller.oldest == 1001
+    roller.take()
+    assert roller.oldest is None
