@@ -226,7 +226,7 @@ def forgettable(
     leases: Mapping[ShardId, Lease], listings: Listings, now: float, keep: float
 ) -> list[Lease]:
     """Return the tombstones that nobody needs any more: not listed for *keep* seconds (*now* is by
-    the clock of the listings), and every child has marks of its own.
+    the clock of the listings), and every child has a mark of its own for each consumer.
 
     While the stream lists a shard, forgetting it would read it again; so would a worker that still
     acts on an older listing. Our own clock measures it: another's may be a day ahead. A shard
@@ -246,7 +246,7 @@ def forgettable(
             and since is not None
             and now - since > keep
             and bool(own)
-            and all(child.marks for child in own)
+            and all(child.marks and lease.marks.keys() <= child.marks.keys() for child in own)
         )
 
     return [lease for lease in leases.values() if needless(lease)]

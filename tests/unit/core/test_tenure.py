@@ -427,6 +427,15 @@ def test_a_tombstone_waits_until_every_child_has_marks_of_its_own() -> None:
         assert forgotten(rows, listed(BARE, BARE, known=list(rows.values())), 5 * DAY) == []
 
 
+def test_a_tombstone_waits_for_the_marks_of_each_consumer() -> None:
+    """An intent is one consumer's mark: the others still inherit."""
+    rows = old_rows(marks={"sink": Mark(Position(3))})
+    rows[A] = replace(rows[A], marks=READ)
+    assert forgotten(rows, listed(BARE, BARE, known=list(rows.values())), 5 * DAY) == []
+    rows[D] = replace(rows[D], marks={**READ, "sink": Mark(Position(3))})
+    assert forgotten(rows, listed(BARE, BARE, known=list(rows.values())), 5 * DAY) == [A]
+
+
 def test_an_unfinished_lease_is_never_forgotten() -> None:
     rows = by_shard(lease(A), lease(D, parents=(A,), marks=READ))
     assert forgotten(rows, listed(BARE, BARE, known=list(rows.values())), 5 * DAY) == []
