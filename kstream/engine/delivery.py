@@ -73,6 +73,7 @@ class Delivery:
         self._ordinal = mark.ordinal
         self._read_until = mark.read_until
         self._adopted = mark.position
+        self._resumed = False
         self._redo: Span | None = None
         self._settled_at = world.clock.monotonic()
         halt.tell(ahead.stop)
@@ -101,9 +102,12 @@ class Delivery:
 
     async def _marked(self) -> Mark:
         """Return our place as a mark. One at a time: a checkpoint and an intent may both ask."""
-        # Not while we read through what somebody before us delivered: a mark within one of their
-        # objects is the name of none, and whoever went on from there would deliver its rest again.
-        if self._position > self._mark.position and self._position >= self._adopted:
+        # Not before we know, nor while we read through, what somebody before us delivered: a mark
+        # within one of their objects is the name of none, and whoever went on from there would
+        # deliver its rest again. Nor may it count as started there: its start would not be looked at.
+        if not self._resumed or self._position < self._adopted:
+            return self._mark
+        if self._position > self._mark.position:
             # Taken before the window is stored: a commit meanwhile moves our place, not the mark.
             position, ordinal, read_until = self._position, self._ordinal, self._read_until
             windows = self._mark.windows
@@ -143,6 +147,7 @@ class Delivery:
 
     def _resume(self, resume: Resume) -> None:
         self._adopted = max(resume.position, self._position)
+        self._resumed = True
         self._redo = resume.redo
         self._ahead.account.unlimited = resume.redo is not None
 
