@@ -78,7 +78,9 @@ def bare_insert(path: Path) -> float:
         database.execute("PRAGMA page_size=8192")
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
-        database.execute("CREATE TABLE append (id INTEGER PRIMARY KEY, records BLOB)")
+        # Without the key nobody could go on reading from a position.
+        database.execute("CREATE TABLE append (shard INTEGER, last INTEGER, records BLOB)")
+        database.execute("CREATE UNIQUE INDEX place ON append (shard, last)")
         began = 0.0
         for first in range(0, _RECORDS + _APPEND, _APPEND):
             if first == _APPEND:  # the first append makes the write-ahead log
@@ -90,8 +92,9 @@ def bare_insert(path: Path) -> float:
                 digest = md5(entry.key.encode(), usedforsecurity=False).digest()
                 shards[digest[0] * _SHARDS >> 8].append((number, 1, entry.key, entry.data))
             database.execute("BEGIN IMMEDIATE")
-            for records in shards:
-                database.execute("INSERT INTO append (records) VALUES (?)", (encode(records),))
+            for shard, records in enumerate(shards):
+                row = (shard, records[-1][0], encode(records))
+                database.execute("INSERT INTO append VALUES (?, ?, ?)", row)
             database.execute("COMMIT")
         return time.perf_counter() - began
 
