@@ -1,0 +1,97 @@
+"""What the simulation found once, as the smallest story that shows it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from kstream.lease import Heartbeat, Lease, Row
+from kstream.leases.memory import LeaseTable, MemoryLeases
+from kstream.ports.leases import Change
+from kstream.record import Record
+from kstream.signals import LeaseGone, LeaseTaken
+from kstream.testing.loop import SimulatedLoop, run_simulated
+from kstream.worker import Worker
+from tests.unit.engine.stage import Stage
+
+
+class Torn(MemoryLeases):
+    """Lists leases as they stand and hides the other workers' heartbeats: two pages of a listing
+    may be of different ages."""
+
+    async def rows(self) -> list[Row]:
+        rows = await super().rows()
+        return [row for row in rows if not isinstance(row, Heartbeat) or "w2" in row.worker]
+
+
+class SlowToAnswer(MemoryLeases):
+    """Answers a release three seconds after it was applied."""
+
+    def __init__(self, table: LeaseTable, group: str) -> None:
+        super().__init__(table, group)
+        self.waiting = False
+
+    async def swap(self, changes: Sequence[Change]) -> list[Row | None]:
+        rows = await super().swap(changes)
+        if any(
+            isinstance(change.old, Lease)
+            and isinstance(change.new, Lease)
+            and change.old.owner is not None
+            and change.new.owner is None
+            for change in changes
+        ):
+            self.waiting = True
+            await asyncio.sleep(3)
+            self.waiting = False
+        return rows
+
+
+def idle() -> Worker:
+    worker = Worker("memory:orders", group="billing")
+
+    @worker.handler
+    async def handle(record: Record) -> None:
+        pass
+
+    return worker
+
+
+def test_a_lease_whose_owners_heartbeat_is_not_in_view_is_not_free() -> None:
+    """A view of the rows need not be one snapshot; only the heartbeat itself can be dead."""
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop, shards=3)
+        first = stage.start(idle())
+        await asyncio.sleep(2)
+        second = stage.start(idle(), leases=Torn(stage.table, "billing"))
+        await asyncio.sleep(20)
+        assert not stage.heard(LeaseGone)
+        await second.leave()
+        await first.leave()
+
+    run_simulated(main)
+
+
+def test_a_shard_is_not_taken_again_while_its_release_is_not_answered() -> None:
+    """Two grants of one shard in one worker: the second was cancelled in place of the first, and
+    the shard stayed owned and unread."""
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop, shards=2)
+        leases = SlowToAnswer(stage.table, "billing")
+        first = stage.start(idle(), leases=leases)
+        await asyncio.sleep(2)
+        second = stage.start(idle())
+        while not leases.waiting:
+            await asyncio.sleep(0.01)
+        await second.leave()  # nobody else is there to take what the first one gave back
+        await asyncio.sleep(1.5)
+        assert leases.waiting
+        assert len(stage.when(LeaseTaken, "w1")) == 2
+        await asyncio.sleep(8)
+        assert len(stage.when(LeaseTaken, "w1")) == 3
+        rows = stage.table.snapshot("billing")
+        assert {row.owner for row in rows if isinstance(row, Lease)} == {"w1.1"}
+        await first.leave()
+
+    run_simulated(main)
