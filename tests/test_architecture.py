@@ -34,7 +34,6 @@ VENDORS = {
     "tenacity": {"engine"},
     "click": {"cli"},
     "rich": {"cli"},
-    "numpy": {"core.dedup"},
     "prometheus_client": {"observers"},
     "pydantic": {"codecs"},
     "uvloop": {"worker"},
@@ -174,7 +173,6 @@ def test_the_judge_of_layers_finds_each_kind_of_knot(module: str, imported: str,
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        ("core.lineage", "numpy"),
         ("engine.shard", "click"),
         ("worker", "tenacity"),
         ("clock", "attrs"),
@@ -247,7 +245,7 @@ def test_importing_kstream_loads_no_adapter() -> None:
     adapters = SHARED | FAMILIES | {"testing", "cli", "operations"}
     ours = [name for name in loaded if name.startswith("kstream.")]
     assert not [name for name in ours if name.split(".")[1] in adapters]
-    vendors = {"click", "rich", "numpy", "prometheus_client", "sqlite3", "pydantic"}
+    vendors = {"click", "rich", "prometheus_client", "sqlite3", "pydantic"}
     assert not vendors & {name.split(".")[0] for name in loaded}
 
 

@@ -26,7 +26,6 @@ _LIBRARIES: Final = {
     "orjson": "",
     "tenacity": "",
     "prometheus-client": "",
-    "numpy": "faster dedup: pip install 'kstream[dedup]'",
     "uvloop": "a faster event loop: pip install 'kstream[uvloop]'",
     "backports.zstd": "zstd below Python 3.14: pip install 'kstream[zstd]'",
 }
