@@ -28,7 +28,7 @@ class Writable(Protocol):
 class Batching(Struct, frozen=True):
     """How much goes into one write at most."""
 
-    records: int = 500
+    records: int = 2_000
     bytes: int = 1 << 20
 
 
