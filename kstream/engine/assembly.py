@@ -112,6 +112,7 @@ class Assembly:
             place.mark.position,
             world,
             grant.group.epoch,
+            place.read_until,
         )
         task.reading(ahead)
         if isinstance(spec, Delivers):

@@ -241,7 +241,7 @@ class Delivery:
                 lambda: self._outlet.deliver(batch, deduplicated, self._intend)  # noqa: B023
             )
             reached = min(committed.through, batch.last)
-            counted = self._count(counted, reached, batch.read_until)
+            counted = self._count(counted, reached, through(batch, reached).read_until)
             self._adopted = max(self._adopted, committed.through)
             self._world.emit(
                 CommittedSignal(
@@ -261,7 +261,8 @@ class Delivery:
         self._ahead.account.release(size)
 
     def _count(self, counted: Sequence[Record], reached: Position, read_until: int) -> list[Record]:
-        """Move our place to *reached*; return the records beyond it."""
+        """Move our place to *reached*; return the records beyond it. *read_until* is 0 within a
+        batch: the log is delivered up to its instant only with the last record of it."""
         covered = [record for record in counted if record.position <= reached]
         self._ordinal = advance(self._ordinal, covered)
         self._position = reached

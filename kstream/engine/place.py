@@ -19,6 +19,11 @@ class Place(Struct, frozen=True):
     mark: Mark
     start: Start
 
+    @property
+    def read_until(self) -> int:
+        """The instant (ms) up to which the consumer read the log before; 0: it never did."""
+        return self.mark.read_until if self.mark.started else 0
+
 
 def place_of(grant: Grant, consumer: str) -> Place:
     """Return where *consumer* continues in the granted shard.

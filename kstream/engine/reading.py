@@ -30,7 +30,11 @@ _PATIENCE = Retry(first=0.1, most=5.0)
 
 
 class ReadAhead:
-    """Fetches batches of *shard* from *start* and hands them out in order."""
+    """Fetches batches of *shard* from *start* and hands them out in order.
+
+    *position* and *read_until* say how far *consumer* came before: the first span joins the one,
+    and what was trimmed since the other is a loss.
+    """
 
     def __init__(
         self,
@@ -41,13 +45,14 @@ class ReadAhead:
         position: Position,
         world: World,
         epoch: str,
+        read_until: int = 0,
     ) -> None:
         self._stream = stream
         self._shard = shard
         self._consumer = consumer
         self._world = world
         self._epoch = epoch
-        self._reader: ShardReader = stream.read(shard, start)
+        self._reader: ShardReader = stream.read(shard, start, read_until)
         self._tip = position
         self._free_start = True
         self._end_named = False

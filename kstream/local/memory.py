@@ -114,8 +114,8 @@ class MemoryStream(Stream, Control):
             )
 
     @override
-    def read(self, shard: ShardId, start: Start) -> ShardReader:
-        return MemoryReader(self._state, shard, start)
+    def read(self, shard: ShardId, start: Start, read_until: int = 0) -> ShardReader:
+        return MemoryReader(self._state, shard, start, read_until)
 
     @override
     async def write(self, entries: Sequence[Entry]) -> list[Outcome]:

@@ -39,6 +39,8 @@ class ShardLog:
         self.closed_at = 0
         self.trimmed: int = 0
         """The sequence number of the last record that was trimmed; 0: none was."""
+        self.trimmed_arrived: int = 0
+        """When that one arrived (ms)."""
         self.newest: int = 0
         """When the last record arrived (ms)."""
         self._records: list[Record] = []
@@ -95,6 +97,7 @@ class ShardLog:
         drop = min(through, self.last) - self.trimmed
         if drop > 0:
             self._dropped = self._ends[drop - 1]
+            self.trimmed_arrived = self._records[drop - 1].arrived
             del self._records[:drop]
             del self._ends[:drop]
             self.trimmed += drop

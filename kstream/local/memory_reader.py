@@ -24,10 +24,13 @@ _MOST_RECORDS: Final = 10_000
 class MemoryReader(ShardReader):
     """Reads one shard of an in-memory stream, from its first fetch on one life of that stream."""
 
-    def __init__(self, holdings: Callable[[], Holdings], shard: ShardId, start: Start) -> None:
+    def __init__(
+        self, holdings: Callable[[], Holdings], shard: ShardId, start: Start, read_until: int
+    ) -> None:
         self._find = holdings
         self._shard = shard
         self._start = start
+        self._owed_since = read_until
         self._held: Holdings | None = None
         self._next = 0  # the sequence number that comes next; 0: the start is not yet resolved
         self._after = start.position if isinstance(start, From) else BEFORE_ALL
@@ -81,12 +84,22 @@ class MemoryReader(ShardReader):
         match self._start:
             case From(position):
                 self._next = position.sequence + 1 or 1
+            case _ if self._lost_since(log):
+                self._next = 1
             case At(instant):
                 first = log.first_at(instant)
                 # What is yet to come may still be too early for an instant in the future.
                 self._next = first if first <= log.last else 0
             case _:
                 self._next = log.trimmed + 1
+
+    def _lost_since(self, log: ShardLog) -> bool:
+        """Return whether records that are ours to read were trimmed before the first fetch.
+
+        What arrived in the very millisecond up to which was read may have come after the look.
+        """
+        instant = self._start.instant if isinstance(self._start, At) else 0
+        return self._owed_since > 0 and log.trimmed_arrived >= max(self._owed_since, instant)
 
     def _lose(self, state: Holdings, log: ShardLog) -> None:
         """Step over what was trimmed before it was read, and say so."""

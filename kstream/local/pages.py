@@ -51,6 +51,11 @@ _MOST_RECORDS: Final = 2_500
 """Records in one answer, however small they are. Twice as many of 200 bytes no longer fit the
 processor's cache while they are made, used and freed: each then costs a third more."""
 
+_UNSEEN: Final = 60_000
+"""Milliseconds for which a record may be unseen after its arrival, which is stamped when its
+transaction begins: who read up to an instant may have missed what arrived so shortly before.
+Ample: a flush that takes as long is a broken disk."""
+
 _PAGE: Final = "SELECT first, bytes, records FROM append WHERE shard = ? AND last > ? ORDER BY last"
 
 
@@ -137,8 +142,14 @@ def _children(database: Database, stream: int, number: int) -> tuple[ShardId, ..
     return tuple(shard_id(child) for (child,) in rows)
 
 
-def place_of(database: Database, shard: int, start: Start) -> int:
-    """Return the sequence number that *start* reads beyond."""
+def place_of(database: Database, shard: int, start: Start, read_until: int = 0) -> int:
+    """Return the sequence number that *start* reads beyond. Call it in one snapshot.
+
+    It is 0, so that `next_page` finds `Trimmed`, if *start* holds no position and records that
+    arrived after *read_until* are gone (see `Stream.read`).
+    """
+    if not isinstance(start, From) and _lost_since(database, shard, start, read_until):
+        return 0
     match start:
         case From(position):
             return position.sequence
@@ -146,6 +157,26 @@ def place_of(database: Database, shard: int, start: Start) -> int:
             return _trimmed(database, shard)
         case At(instant):
             return _before_instant(database, shard, instant)
+
+
+def _lost_since(database: Database, shard: int, start: Start, read_until: int) -> bool:
+    """Return whether records were trimmed that nobody who read up to *read_until* can have seen.
+
+    Rather said in vain than not said. What was trimmed before that instant was, at it, older
+    than retention: so no doubt goes back further than that.
+    """
+    if not read_until:
+        return False
+    row = database.execute(
+        "SELECT trimmed_arrived, retention FROM shard JOIN stream ON stream.id = shard.stream"
+        " WHERE shard.id = ?",
+        (shard,),
+    ).fetchone()
+    if row is None or not row[0]:
+        return False
+    arrived, retention = row
+    since = read_until - min(_UNSEEN, retention)
+    return bool(arrived >= (max(since, start.instant) if isinstance(start, At) else since))
 
 
 def _trimmed(database: Database, shard: int) -> int:

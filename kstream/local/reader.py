@@ -23,6 +23,7 @@ class LocalReader:
         self,
         shard: ShardId,
         start: Start,
+        read_until: int,
         *,
         binding: Binding,
         session: Session,
@@ -31,6 +32,8 @@ class LocalReader:
     ) -> None:
         self._shard = shard
         self._start = start
+        self._owed_since = read_until
+        """All that arrived later and that the start includes is ours to read; 0: not known."""
         self._binding = binding
         self._session = session
         self._watch = watch
@@ -82,8 +85,11 @@ class LocalReader:
             raise ClosedError("the reader is closed")
 
         def find(database: Database) -> tuple[int, int] | None:
-            shard = self._binding.shard(database, self._shard)
-            return None if shard is None else (shard, place_of(database, shard, self._start))
+            with database.reading():
+                shard = self._binding.shard(database, self._shard)
+                if shard is None:
+                    return None
+                return shard, place_of(database, shard, self._start, self._owed_since)
 
         found = await self._session.run(find)
         if found is None:
@@ -141,7 +147,7 @@ class LocalReader:
         """Go on behind what retention removed. Raise `DataLoss` if that was ours to read."""
         begun = self._tip is not None or isinstance(self._start, From)
         self._sought, lost = through, self._after
-        if begun:
+        if begun or self._owed_since:
             self._after, self._lost = Position(through), forgotten
             raise DataLoss(
                 self._shard,

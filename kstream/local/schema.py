@@ -8,7 +8,7 @@ records that decodes in one call (`LocalRecord`). That is where the speed comes 
 - ``stream.layout`` rises with every split or merge: writers keep the hash ring and compare it.
 - ``shard.low`` and ``high`` are the ends of the hash range, both inclusive, 16 bytes big-endian.
 - ``shard.last`` is the last sequence number given out (0: none), ``arrived`` its arrival;
-  ``trimmed`` the last one that retention removed.
+  ``trimmed`` the last one that retention removed, ``trimmed_arrived`` the arrival of that.
 - ``shard.forgotten``: retention took the closed shard out of the listing. The row stays for
   readers that come late: they must hear what they lost, and of the children.
 - ``append.records`` stands last: its size does not slow the reading of the other columns.
@@ -61,6 +61,7 @@ SCHEMA: Final = (
         last INTEGER NOT NULL DEFAULT 0,
         arrived INTEGER NOT NULL DEFAULT 0,
         trimmed INTEGER NOT NULL DEFAULT 0,
+        trimmed_arrived INTEGER NOT NULL DEFAULT 0,
         forgotten INTEGER NOT NULL DEFAULT 0,
         UNIQUE (stream, number)
     ) STRICT""",

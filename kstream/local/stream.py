@@ -121,11 +121,12 @@ class LocalStream:
 
         return await self._reads.run(last)
 
-    def read(self, shard: ShardId, start: Start) -> LocalReader:
-        """Return a reader of *shard* that begins at *start*."""
+    def read(self, shard: ShardId, start: Start, read_until: int = 0) -> LocalReader:
+        """Return a reader of *shard* that begins at *start*, as `Stream.read` promises."""
         return LocalReader(
             shard,
             start,
+            read_until,
             binding=self._binding,
             session=self._reads,
             watch=self._watch,

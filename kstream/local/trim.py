@@ -54,11 +54,14 @@ def _remove(database: Database, stream: int, oldest: int) -> int:
         ):
             if arrived >= oldest:
                 break
-            rows.append((row, last))
-        for row, _ in rows:
+            rows.append((row, last, arrived))
+        for row, _, _ in rows:
             database.step("DELETE FROM append WHERE id = ?", (row,))
         if rows:
-            database.step("UPDATE shard SET trimmed = ? WHERE id = ?", (rows[-1][1], shard))
+            database.step(
+                "UPDATE shard SET trimmed = ?, trimmed_arrived = ? WHERE id = ?",
+                (*rows[-1][1:], shard),
+            )
         removed += len(rows)
         if removed >= _STEP:
             break

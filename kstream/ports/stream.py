@@ -10,7 +10,8 @@ MUST, for every adapter (each has a test in `kstream.testing.conformance.streams
 - A closed shard ends with `ShardEnded` that names its children, after its last record; and
   again at every later ``fetch``. An open shard never ends.
 - ``shards`` is complete: every page, closed shards included, until retention removed them.
-- A position older than retention raises `DataLoss` with bounds, never skips in silence.
+- A position older than retention raises `DataLoss` with bounds, never skips in silence; so do
+  records that arrived after ``read_until`` where a start holds no position.
 - Vendor errors come out as `kstream.errors`, `RetryableError` for what may pass.
 """
 
@@ -76,8 +77,14 @@ class Stream(Protocol):
         """Return where "latest" is at this moment, to be stored once by a new group."""
         ...
 
-    def read(self, shard: ShardId, start: Start) -> ShardReader:
-        """Return a reader of *shard* that begins at *start*. Opens nothing yet."""
+    def read(self, shard: ShardId, start: Start, read_until: int = 0) -> ShardReader:
+        """Return a reader of *shard* that begins at *start*. Opens nothing yet.
+
+        *read_until*: the log was read up to this instant (ms, the clock of the service) by
+        whoever goes on here; 0: never. Records that *start* includes, that arrived later (or
+        when this cannot be told) and were trimmed, are a `DataLoss` at the first ``fetch``,
+        also where *start* holds no position. Where it holds one, that alone decides.
+        """
         ...
 
     async def write(self, entries: Sequence[Entry]) -> list[Outcome]:

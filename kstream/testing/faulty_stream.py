@@ -66,8 +66,8 @@ class FaultyStream(Stream):
         return await self._plan.read(_SERVICE, self._stream.tip)
 
     @override
-    def read(self, shard: ShardId, start: Start) -> ShardReader:
-        return FaultyReader(self._stream.read(shard, start), self._plan)
+    def read(self, shard: ShardId, start: Start, read_until: int = 0) -> ShardReader:
+        return FaultyReader(self._stream.read(shard, start, read_until), self._plan)
 
     @override
     async def write(self, entries: Sequence[Entry]) -> list[Outcome]:

@@ -59,10 +59,13 @@ class TestLocalStream(StreamSuite):
             (row, last, closed) = database.execute(
                 "SELECT id, last, closed FROM shard WHERE number = ?", (shard_number(shard),)
             ).fetchone()
+            (arrived,) = database.execute(
+                "SELECT max(arrived) FROM append WHERE shard = ? AND first <= ?", (row, through)
+            ).fetchone()
             database.execute("DELETE FROM append WHERE shard = ? AND last <= ?", (row, through))
             database.execute(
-                "UPDATE shard SET trimmed = ?, forgotten = ? WHERE id = ?",
-                (through, closed > 0 and through == last, row),
+                "UPDATE shard SET trimmed = ?, trimmed_arrived = ?, forgotten = ? WHERE id = ?",
+                (through, arrived, closed > 0 and through == last, row),
             )
         database.close()
 

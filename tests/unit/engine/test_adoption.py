@@ -35,8 +35,8 @@ class _Trickle:
     def __getattr__(self, name: str) -> object:
         return getattr(self._inner, name)
 
-    def read(self, shard: ShardId, start: Start) -> ShardReader:
-        return cast("ShardReader", _TrickleReader(self._inner.read(shard, start)))
+    def read(self, shard: ShardId, start: Start, read_until: int = 0) -> ShardReader:
+        return cast("ShardReader", _TrickleReader(self._inner.read(shard, start, read_until)))
 
 
 class _TrickleReader:

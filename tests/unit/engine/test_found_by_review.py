@@ -288,6 +288,55 @@ def test_a_sink_whose_share_shrinks_rolls_early_and_reads_on() -> None:
     run_simulated(main)
 
 
+def test_a_commit_that_covers_a_part_does_not_say_that_the_whole_was_delivered() -> None:
+    """A mark's ``read_until`` is the instant up to which *everything* is delivered."""
+
+    class Halves:
+        guarantee = Guarantee.EXACTLY_ONCE
+        commits = 0
+
+        async def recover(self, fence: Fence, mark: Mark) -> Resume:
+            return Resume(mark.position)
+
+        async def prepare(self, batch: Batch[Any], fence: Fence, counts: Counts) -> Any:
+            return _Prepared(batch)
+
+        async def commit(self, prepared: Any) -> Committed:
+            self.commits += 1
+            if self.commits == 2:
+                await asyncio.sleep(20)
+            return Committed(Position(2) if self.commits == 1 else prepared.batch.last)
+
+        async def abort(self, prepared: Any) -> None:
+            """Nothing was uploaded."""
+
+        async def finish(self, fence: Fence, last: Position) -> None:
+            """No marker."""
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop)
+        shard = await stage.only_shard()
+        worker: Worker[bytes] = Worker("memory:orders", group="billing")
+        worker.deliver_to(sink := Halves(), roll=Roll(age=5.0), name="archive")
+        await stage.put(*keyed(2))
+        member = stage.start(worker, sinks={"archive": sink})
+        await asyncio.sleep(2)
+        await stage.put(*keyed(2, first=2))
+        third = stage.clock.now()
+        await stage.until(lambda: sink.commits == 2)
+        await asyncio.sleep(15)
+        mark = stage.mark(shard, "archive")
+        assert mark.position == Position(2)
+        assert mark.read_until < third
+        await asyncio.sleep(15)
+        mark = stage.mark(shard, "archive")
+        assert mark.position == Position(4)
+        assert mark.read_until >= third
+        await member.leave()
+
+    run_simulated(main)
+
+
 def test_what_was_read_of_a_begun_span_is_delivered_when_the_shard_ends_within_it() -> None:
     """A shard may be gone before a span that was begun could be read to its end. What was read of
     it is delivered, or refused aloud; it is not forgotten with the shard."""

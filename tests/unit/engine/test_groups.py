@@ -126,6 +126,7 @@ def test_without_a_position_a_consumer_begins_at_the_groups_stored_start(
     """MUST (6): every lease without a mark starts there; "latest" is never asked for again."""
     place = place_of(Given(start, marks, parent_was_open=open_then), "bill")
     assert place.start == expected
+    assert place.read_until == (77 if marks else 0), "also where no position says how far"
     assert (place.mark.position, place.mark.ordinal) == (BEFORE_ALL, 9)
 
 

@@ -19,7 +19,7 @@ from kstream.leases.memory import LeaseTable
 from kstream.local.memory import MemoryStream
 from kstream.ports.leases import Change
 from kstream.ports.stream import ShardReader
-from kstream.position import GroupStart, Position, Start
+from kstream.position import BEFORE_ALL, GroupStart, Position, Start
 from kstream.record import Batch, Record, ShardEnded
 from kstream.shard import ShardId
 from kstream.signals import Blocked, DataLost, LeaseTaken, OwnerGap, ShardFinished
@@ -68,8 +68,8 @@ class Bent(MemoryStream):
         self.tips += 1
         return await super().tip() if self.instant is None else GroupStart(instant=self.instant)
 
-    def read(self, shard: ShardId, start: Start) -> ShardReader:
-        return _Bent(super().read(shard, start), self)
+    def read(self, shard: ShardId, start: Start, read_until: int = 0) -> ShardReader:
+        return _Bent(super().read(shard, start, read_until), self)
 
 
 class _Bent:
@@ -449,6 +449,65 @@ def test_records_trimmed_in_the_middle_are_named_and_stop_or_go_on(choice: Any) 
         else:
             assert printed.numbers == [0, 1, 2, 3, 7, 8, 9]
             assert stage.mark(shard).position.sequence == 10
+
+    run_simulated(main)
+
+
+@pytest.mark.parametrize("choice", ["stop", "continue"])
+def test_records_that_came_and_went_after_an_empty_shard_was_read_are_named(choice: Any) -> None:
+    """MUST (6): a mark holds the instant up to which the log was read, so that real loss is
+    named, also where there was no record to hold a position of."""
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop, on_data_loss=choice)
+        shard = await stage.only_shard()
+        printed = Printed()
+        first = stage.start(printed.worker)
+        await asyncio.sleep(20)
+        await first.leave()
+        before = stage.mark(shard)
+        assert (before.started, before.position) == (True, BEFORE_ALL)
+        await stage.put(*keyed(6, 1))
+        await stage.stream.trim_shard(shard, 4)
+        second = stage.start(printed.worker)
+        await asyncio.sleep(20)
+        [lost] = stage.heard(DataLost)
+        assert (lost.after, lost.until) == ("its start", "5")
+        assert len(stage.heard(Blocked)) == (choice == "stop")
+        await second.leave()
+        third = stage.start(printed.worker)
+        await asyncio.sleep(20)
+        await third.leave()
+        if choice == "stop":
+            assert printed.numbers == []
+            assert stage.mark(shard) == before, "the next owner finds the loss again"
+            assert len(stage.heard(DataLost)) == 2
+        else:
+            assert printed.numbers == [4, 5]
+            assert stage.mark(shard).position == Position(6)
+            assert len(stage.heard(DataLost)) == 1
+
+    run_simulated(main)
+
+
+def test_what_was_trimmed_before_the_group_began_is_no_loss() -> None:
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop)
+        shard = await stage.only_shard()
+        await stage.put(*keyed(4, 1))
+        await stage.stream.trim_shard(shard, 4)
+        await asyncio.sleep(1)
+        printed = Printed()
+        for _ in range(2):
+            member = stage.start(printed.worker)
+            await asyncio.sleep(20)
+            await member.leave()
+        assert stage.mark(shard).position == BEFORE_ALL
+        await stage.put(*keyed(1, first=4))
+        member = stage.start(printed.worker)
+        await stage.until(lambda: printed.numbers == [4])
+        assert stage.heard(DataLost) == []
+        await member.leave()
 
     run_simulated(main)
 

@@ -41,7 +41,7 @@ class Script:
         self.closed = 0
         self.listings = 0
 
-    def read(self, shard: ShardId, start: Any) -> Script:
+    def read(self, shard: ShardId, start: Any, read_until: int = 0) -> Script:
         return self
 
     async def shards(self) -> Lineage:

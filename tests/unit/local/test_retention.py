@@ -13,7 +13,7 @@ from kstream.errors import DataLoss
 from kstream.local.stream import LocalStream
 from kstream.local.trim import trim
 from kstream.local.trust import TrustedClock, observe
-from kstream.position import From, Position
+from kstream.position import Earliest, From, Position
 from kstream.record import Batch, Entry, ShardEnded
 
 from .support import FIRST, MIB, HandClock, new_stream, read_all
@@ -211,3 +211,70 @@ def test_what_is_believed_is_never_far_ahead_of_a_true_clock_unless_it_stood(
         if lead > allowed + HOUR:
             assert stood, (lead, seen)
         allowed = max(allowed, lead)
+
+
+async def idle(stream: LocalStream) -> int:
+    """Return up to when an empty shard was read."""
+    reader = stream.read(FIRST, Earliest())
+    batch = await reader.fetch(MIB, 0)
+    assert isinstance(batch, Batch)
+    assert batch.records == []
+    await reader.aclose()
+    return batch.read_until
+
+
+def test_who_read_an_empty_shard_hears_of_what_came_later_and_of_nothing_else(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        clock = HandClock()
+        stream = await new_stream(tmp_path, retention="30s", clock=clock)
+        await stream.write([Entry(b"before", "k")])
+        clock.pass_(31)
+        await trimmed(stream)
+        read_until = await idle(stream)
+        reader = stream.read(FIRST, Earliest(), read_until)
+        answer = await reader.fetch(MIB, 0)
+        assert isinstance(answer, Batch), "however short its retention: it was gone already"
+        await reader.aclose()
+        await stream.write([Entry(b"unread", "k")] * 2)
+        clock.pass_(31)
+        await trimmed(stream)
+        await stream.write([Entry(b"left", "k")])
+        reader = stream.read(FIRST, Earliest(), read_until)
+        with pytest.raises(DataLoss) as caught:
+            await reader.fetch(MIB, 0)
+        assert (caught.value.after, caught.value.until) == (None, "4")
+        answer = await reader.fetch(MIB, 0)
+        assert isinstance(answer, Batch)
+        assert [record.data for record in answer.records] == [b"left"]
+        await reader.aclose()
+        await stream.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("flush", "named"), [(5, True), (120, False)])
+def test_a_record_that_was_stamped_before_the_look_and_committed_after_it_is_not_missed(
+    tmp_path: Path, flush: int, named: bool
+) -> None:
+    """Its arrival is when its transaction began. What arrived so long before that no flush can
+    have lasted until the look is taken for read: nobody is alarmed in vain."""
+
+    async def main() -> None:
+        clock = HandClock()
+        stream = await new_stream(tmp_path, retention="1h", clock=clock)
+        await stream.write([Entry(b"slowly", "k")])
+        looked = clock.now() + flush * 1000
+        clock.pass_(3601)
+        await trimmed(stream)
+        reader = stream.read(FIRST, Earliest(), looked)
+        if named:
+            with pytest.raises(DataLoss):
+                await reader.fetch(MIB, 0)
+        else:
+            assert isinstance(await reader.fetch(MIB, 0), Batch)
+        await reader.aclose()
+        await stream.aclose()
+
+    asyncio.run(main())
