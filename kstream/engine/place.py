@@ -18,11 +18,8 @@ class Place(Struct, frozen=True):
 
     mark: Mark
     start: Start
-
-    @property
-    def read_until(self) -> int:
-        """The instant (ms) up to which the consumer read the log before; 0: it never did."""
-        return self.mark.read_until if self.mark.started else 0
+    read_until: int
+    """The instant (ms) up to which the consumer read the log before; 0: it never did."""
 
 
 def place_of(grant: Grant, consumer: str) -> Place:
@@ -34,13 +31,21 @@ def place_of(grant: Grant, consumer: str) -> Place:
     lease, group = grant.lease, grant.group
     mark = inherited(lease, grant.family, consumer, group)
     if mark.position != BEFORE_ALL:
-        return Place(mark, From(mark.position))
+        return Place(mark, From(mark.position), mark.read_until)
     start = group.start.for_shard(lease.shard, parent_was_open=lease.parent_was_open)
     match start:
         case From(position):
-            return Place(_moved(mark, position), start)
+            return Place(_moved(mark, position), start, mark.read_until)
         case At() | Earliest():
-            return Place(mark, start)
+            return Place(mark, start, _read_until(grant, consumer, mark))
+
+
+def _read_until(grant: Grant, consumer: str, mark: Mark) -> int:
+    if mark.started:
+        return mark.read_until
+    parents = [row.marks for row in grant.family.values()]
+    # Who read a parent is owed all of the child, whose every record came after it.
+    return int(any(consumer in marks and marks[consumer].started for marks in parents))
 
 
 def _moved(mark: Mark, position: Position) -> Mark:

@@ -776,3 +776,33 @@ def test_an_idle_shard_moves_read_until_and_not_the_position() -> None:
         assert stage.mark(shard).read_until >= EPOCH + 590_000
 
     run_simulated(main)
+
+
+@pytest.mark.parametrize("read_parent", [True, False])
+def test_who_read_a_parent_is_owed_all_of_its_child(read_parent: bool) -> None:
+    """Its owner died between the parent's end and the child's first mark; what came to the child
+    meanwhile was trimmed. A group that began later was promised nothing of it."""
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop, on_data_loss="continue")
+        shard = await stage.only_shard()
+        printed = Printed()
+        await stage.put(*keyed(2, 1))
+        if read_parent:
+            first = stage.start(printed.worker)
+            await stage.until(lambda: len(printed.records) == 2)
+            await stage.stream.split(shard)
+            await stage.until(lambda: (row := stage.leases().get(shard)) is not None and row.ended)
+            first.node.crash()
+        else:
+            await stage.stream.split(shard)
+        [receipt, *_] = await stage.put(*keyed(6, 1, first=2))
+        if not read_parent:
+            await stage.stream.trim_shard(shard, 2)  # the oldest go first
+        await stage.stream.trim_shard(receipt.shard, 4)
+        second = stage.start(printed.worker)
+        await stage.until(lambda: {6, 7} <= set(printed.numbers))
+        assert len(stage.heard(DataLost)) == int(read_parent)
+        await second.leave()
+
+    run_simulated(main)
