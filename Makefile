@@ -22,7 +22,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed$(if $(LOCKED),-locked)
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
-PYTEST := KSTREAM_SEEDS=$(SEEDS) KSTREAM_STORM_SECONDS=$(SECONDS) $(BIN)/python -m pytest
+PYTEST = KSTREAM_SEEDS=$(SEEDS) KSTREAM_STORM_SECONDS=$(SECONDS) $(BIN)/python -m pytest
 say = @printf '\033[1m== %s\033[0m\n' '$(1)'
 
 .PHONY: help demo test soak check bench constraints clean
