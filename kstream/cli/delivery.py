@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 from msgspec.structs import asdict
 
@@ -15,6 +17,7 @@ from ..operations.verify import verify as verify_delivery
 from ..ports.objects import ObjectStore
 from ..position import BEFORE_ALL
 from ..sinks.dead_letters import ObjectDeadLetters
+from ..urls import parse_url
 from .arguments import as_json, leases_option, stream_argument
 from .printing import print_json, print_table, screen
 from .program import DONE, FAILED, awaited, program
@@ -49,6 +52,7 @@ async def verify(
     """
     if group and not stream:
         raise click.UsageError("--group needs the --stream that it reads")
+    _check_stands(archive)
     store = await open_objects(archive)
     letters = await _letters(dead_letters, archive, store)
     opened = await open_stream(stream) if stream else None
@@ -68,6 +72,14 @@ async def verify(
             await opened.aclose()
     _report(report, as_json=as_json)
     return DONE if report.ok else FAILED
+
+
+def _check_stands(archive: str) -> None:
+    """Raise `NotFound` for a directory that is not there: opening would make it, and an empty
+    one proves nothing."""
+    location = parse_url(archive)
+    if location.scheme == "file" and not Path(location.path).is_dir():
+        raise NotFound(f"there is no directory {location.path}: name the one that SINK delivers to")
 
 
 async def _letters(url: str | None, archive: str, store: ObjectStore) -> ObjectDeadLetters | None:

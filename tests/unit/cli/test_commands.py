@@ -159,6 +159,7 @@ def test_a_shard_that_is_not_there_is_an_error_that_names_those_that_are(orders:
         (["group", "delete", STREAM, "nobody", "--yes"], 2, "no such group"),
         (["put", STREAM, "a", "b", "--id", "1"], 2, "--id names one record"),
         (["verify", "file:out", "--group", "g"], 2, "--group needs"),
+        (["verify", "file:nowhere"], 2, "there is no directory nowhere"),
         (["doctor", "--group", "g"], 2, "--group needs"),
         (["run", STREAM], 2, "needs --group NAME and --to"),
         (["run", "nosuch:worker"], 2, "no module nosuch"),
@@ -205,7 +206,8 @@ def test_doctor_fails_when_something_is_wrong(orders: Kstream) -> None:
     assert "WRONG" in said
 
 
-def test_verify_of_an_empty_place_finds_nothing(orders: Kstream) -> None:
+def test_verify_of_an_empty_place_finds_nothing(orders: Kstream, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
     assert loaded(orders("verify", "file:out", "--json"))["records"] == 0
 
 
