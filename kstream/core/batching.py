@@ -20,7 +20,7 @@ from ..position import Position
 from ..record import Batch, Record
 from ..shard import ShardId
 
-__all__ = ["Roll", "Rolled", "Roller", "beyond", "bisect", "joins", "through"]
+__all__ = ["Roll", "Rolled", "Roller", "beyond", "bisect", "covered", "joins", "through"]
 
 _POSITION: Final = attrgetter("position")
 
@@ -210,6 +210,12 @@ def joins(batch: Batch, tip: Position) -> bool:
     return not records or (tip < records[0].position and records[-1].position <= batch.last)
 
 
+def covered(records: Sequence[Record], position: Position) -> int:
+    """Return how many of *records*, which stand in the order of the log, lie at or before
+    *position*."""
+    return bisect_right(records, position, key=_POSITION)
+
+
 def through(batch: Batch, position: Position) -> Batch:
     """Return the part of *batch* up to and including *position*.
 
@@ -218,7 +224,7 @@ def through(batch: Batch, position: Position) -> Batch:
     """
     if position >= batch.last:
         return batch
-    kept = bisect_right(batch.records, position, key=_POSITION)
+    kept = covered(batch.records, position)
     lag = batch.lag
     if kept:
         lag += max(0, batch.records[-1].arrived - batch.records[kept - 1].arrived)
@@ -234,7 +240,7 @@ def through(batch: Batch, position: Position) -> Batch:
 
 def beyond(batch: Batch, position: Position) -> Batch:
     """Return the part of *batch* strictly after *position*. With `through` it makes the whole."""
-    left_out = bisect_right(batch.records, position, key=_POSITION)
+    left_out = covered(batch.records, position)
     return replace(
         batch,
         records=batch.records[left_out:],

@@ -9,20 +9,16 @@ A window belongs to one task. It knows no clock and no lease.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Final
 
 from ..position import Position
 from ..record import Batch, Record
-from .batching import joins
+from .batching import covered, joins
 from .ordinal import advance
 
 __all__ = ["Slot", "Window"]
-
-_POSITION: Final = attrgetter("position")
 
 
 class Slot:
@@ -50,7 +46,7 @@ class Slot:
         if not prefix or self.counted is self.batch.records:
             return prefix
         last = self.batch.records[prefix - 1].position
-        return bisect_right(self.counted, last, key=_POSITION)
+        return covered(self.counted, last)
 
 
 class Window:

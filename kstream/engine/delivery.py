@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from ..core.batching import Rolled, Roller, beyond, through
+from ..core.batching import Rolled, Roller, beyond, covered, through
 from ..core.ordinal import advance
 from ..errors import LeaseLost, RetryableError
 from ..lease import Intent, Mark
@@ -241,13 +241,14 @@ class Delivery:
                 lambda: self._outlet.deliver(batch, deduplicated, self._intend)  # noqa: B023
             )
             reached = min(committed.through, batch.last)
-            counted = self._count(counted, reached, through(batch, reached).read_until)
+            delivered = through(batch, reached)
+            counted = self._count(counted, reached, delivered.read_until)
             self._adopted = max(self._adopted, committed.through)
             self._world.emit(
                 CommittedSignal(
                     shard=self._shard,
                     consumer=self.name,
-                    records=len(through(batch, reached).records),
+                    records=len(delivered.records),
                     bytes=committed.bytes,
                     reason=reason,
                     seconds=self._world.clock.monotonic() - began,
@@ -263,11 +264,11 @@ class Delivery:
     def _count(self, counted: Sequence[Record], reached: Position, read_until: int) -> list[Record]:
         """Move our place to *reached*; return the records beyond it. *read_until* is 0 within a
         batch: the log is delivered up to its instant only with the last record of it."""
-        covered = [record for record in counted if record.position <= reached]
-        self._ordinal = advance(self._ordinal, covered)
+        count = covered(counted, reached)
+        self._ordinal = advance(self._ordinal, counted[:count])
         self._position = reached
         self._read_until = max(self._read_until, read_until)
-        return list(counted[len(covered) :])
+        return list(counted[count:])
 
     async def _intend(self, intent: Intent) -> None:
         """Write *intent* to the mark, fenced, before anything of its span can be seen."""

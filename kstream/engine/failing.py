@@ -72,9 +72,6 @@ class Failures:
             self.repeated += records
             self._retrying(record, made, error)
 
-        async def sleep(seconds: float) -> None:
-            await self._rest(seconds)
-
         def wait(state: RetryCallState) -> float:
             return self.retry.delay(state.attempt_number + 1, self._world.chance)
 
@@ -85,7 +82,7 @@ class Failures:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(left),
             wait=wait,
-            sleep=sleep,
+            sleep=self._rest,
             before=note,
             retry=retry_if_exception(_may_pass),
             reraise=True,
@@ -147,9 +144,7 @@ class Failures:
     ) -> None:
         self._blocked(record, reason)
         while True:
-            await self._halt.pause(self.retry.most)
-            if self._halt.draining.is_set():
-                raise Halted
+            await self._rest(self.retry.most)
             try:
                 await again()
             except Halted:

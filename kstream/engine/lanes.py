@@ -201,6 +201,7 @@ class Lane:
         return None
 
     async def _each_async(self, piece: Slice) -> Exception | None:
+        """The same, awaited. Twins on purpose: one loop for both would cost a call per record."""
         halt, grant, monotonic = self._halt, self._halt.grant, self._monotonic
         records, indexes, base = piece.slot.batch.records, piece.indexes, piece.base
         shard, call, decode = piece.slot.batch.shard, self._spec.call, self._spec.decode
