@@ -23,6 +23,7 @@ from ..record import Batch, Record, ShardEnded
 from ..signals import Blocked, Deduplicated, Unblocked
 from ..signals import Committed as CommittedSignal
 from .consumers import Delivers
+from .failing import shown
 from .halting import Halt, Halted
 from .outlets import Outlet
 from .reading import ReadAhead
@@ -308,7 +309,7 @@ class Delivery:
             return answer
 
     def _block(self, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"
+        reason = shown(error)
         place = str(self._position)
         signal = Blocked(shard=self._shard, consumer=self.name, position=place, reason=reason)
         self._world.emit(signal)

@@ -19,7 +19,7 @@ from .halting import Halt, Halted
 from .retrying import Retry, patiently
 from .world import World
 
-__all__ = ["Failures"]
+__all__ = ["Failures", "shown"]
 
 
 class Failures:
@@ -105,7 +105,7 @@ class Failures:
         """Dead-letter *record*; without dead letters, stand still before it until it passes."""
         reason = _described(error)
         if self._letters is None:
-            await self._block(record, _shown(error), again)
+            await self._block(record, shown(error), again)
             return
         await self._send(Letter(record, self._consumer, reason, attempts), self._letters)
         self._world.emit(
@@ -113,7 +113,7 @@ class Failures:
                 shard=self._shard,
                 consumer=self._consumer,
                 position=str(record.position),
-                reason=_shown(error),
+                reason=shown(error),
             )
         )
 
@@ -131,7 +131,7 @@ class Failures:
                 raise Halted from unheard  # given up while the dead letters did not answer
             except KstreamError as refused:
                 if not blocked:
-                    self._blocked(letter.record, f"no dead letter: {_shown(refused)}")
+                    self._blocked(letter.record, f"no dead letter: {shown(refused)}")
                 blocked = True
                 await self._rest(self.retry.most)
                 continue
@@ -176,7 +176,7 @@ class Failures:
                 consumer=self._consumer,
                 position=str(record.position),
                 attempt=attempt,
-                reason=_shown(error),
+                reason=shown(error),
             )
         )
 
@@ -191,7 +191,7 @@ def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _shown(error: BaseException) -> str:
+def shown(error: BaseException) -> str:
     """Return what may be logged. The text of an error that is not ours may quote the payload;
     it goes to the dead letter, beside the payload itself."""
     return _described(error) if isinstance(error, KstreamError) else type(error).__name__
