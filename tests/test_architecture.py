@@ -37,6 +37,9 @@ VENDORS = {
     "prometheus_client": {"observers"},
     "pydantic": {"codecs"},
     "uvloop": {"worker"},
+    "aiohttp": {"aws", "kinesis"},
+    "boto3": {"aws", "objects.s3"},
+    "botocore": {"aws", "objects.s3"},
     "compression": {"sinks", "objects"},
     "backports": {"sinks", "objects"},
     "pytest": {"testing"},
@@ -245,7 +248,7 @@ def test_importing_kstream_loads_no_adapter() -> None:
     adapters = SHARED | FAMILIES | {"testing", "cli", "operations"}
     ours = [name for name in loaded if name.startswith("kstream.")]
     assert not [name for name in ours if name.split(".")[1] in adapters]
-    vendors = {"click", "rich", "prometheus_client", "sqlite3", "pydantic"}
+    vendors = {"click", "rich", "prometheus_client", "sqlite3", "pydantic", "aiohttp", "botocore"}
     assert not vendors & {name.split(".")[0] for name in loaded}
 
 

@@ -1,0 +1,1 @@
+"""Kinesis Data Streams: reading by polling and by push, writing, aggregation, control."""

@@ -1,0 +1,42 @@
+"""How a Kinesis stream is read and written: what a URL's query may say, with the defaults."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+__all__ = ["Aggregation", "Fetching", "KinesisOptions", "OutOfRange", "WriteOrder"]
+
+Fetching = Literal["poll", "push", "auto"]
+"""``poll``: GetRecords. ``push``: enhanced fan-out, falling back to polling while it is refused.
+``auto``: push where the consumer is registered already or may be, else polling."""
+
+Aggregation = Literal["auto", "on", "off"]
+"""Whether records share Kinesis records in the KPL's format. ``auto``: yes, unless the stream
+distributes records by itself (AUTO), where the format is not supported."""
+
+WriteOrder = Literal["ordered", "fast"]
+"""``ordered``: one request in flight per shard, retried in place. ``fast``: retries may overtake."""
+
+OutOfRange = Literal["deliver", "kcl"]
+"""User records of an aggregate that hash outside their shard: ``deliver`` them, counted and
+flagged, or do as the KCL does, which drops the whole aggregate (counted and logged here)."""
+
+
+class KinesisOptions(Struct, frozen=True, kw_only=True):
+    """One stream's options."""
+
+    fetch: Fetching = "poll"
+    consumer: str = ""
+    """The fan-out consumer's name. Empty: ``kstream-GROUP`` for a worker."""
+    deregister: bool = False
+    """Whether the last worker to leave deregisters the fan-out consumer."""
+    out_of_range: OutOfRange = "deliver"
+    aggregate: Aggregation = "auto"
+    order: WriteOrder = "ordered"
+    readers: Literal["kstream", "kcl"] = "kstream"
+    """Who reads what we write. ``kcl``: user records that turn out to lie outside the shard their
+    aggregate landed in are sent again, since the KCL drops them there."""
+    idle: float = 1.0
+    """Seconds between two polls at the tip of a shard without records."""
