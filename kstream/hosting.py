@@ -80,11 +80,11 @@ async def open_ground(wanted: Wanted) -> AsyncIterator[Ground]:
             counting, server = metrics(settings.metrics_host, settings.metrics_port, clock=clock)
             observers.append(counting)
             opened.enter_context(server)
-        stream = await open_stream(wanted.stream, clock=clock)
+        stream = await open_stream(wanted.stream, clock=clock, group=wanted.group)
         opened.push_async_callback(stream.aclose)
         leases = await open_leases(wanted.stream, wanted.group, wanted.leases)
         opened.push_async_callback(leases.aclose)
-        seen = await open_seen(wanted.stream, wanted.leases) if wanted.dedup is not None else None
+        seen = await open_seen(wanted.stream, wanted.group, wanted.leases) if wanted.dedup is not None else None
         if seen is not None:
             opened.push_async_callback(seen.aclose)
         letters = wanted.letters

@@ -1,7 +1,9 @@
 """URLs of streams, sinks and stores, taken apart and checked before anything is opened.
 
-    local:PATH#NAME     a stream in a SQLite file        file:DIR     a directory of objects
-    memory:NAME         a stream of this process         sqlite:PATH  leases or seen IDs in a file
+    local:PATH#NAME     a stream in a SQLite file        file:DIR              a directory of objects
+    memory:NAME         a stream of this process         s3://BUCKET/PREFIX    objects in S3
+    kinesis://NAME      a Kinesis stream                 dynamodb://TABLE      leases in DynamoDB
+    arn:aws:kinesis:REGION:ACCOUNT:stream/NAME           kcl2://TABLE          a KCL 2.x lease table
 
 A query may follow the path or the name: ``local:app.db#orders?patience=4s``. Paths may be relative;
 ``%23`` and ``%3F`` write a ``#`` and a ``?`` in one. A URL goes into logs, metrics and rows, so one
@@ -21,8 +23,11 @@ from .errors import ConfigError
 
 __all__ = ["LATER", "Location", "parse_url"]
 
-LATER: Final = frozenset({"kinesis", "kafka", "s3", "dynamodb", "arn", "opensearch"})
+LATER: Final = frozenset({"kafka", "opensearch"})
 """Schemes that are planned, so that the error can say so."""
+
+_HOSTED: Final = frozenset({"kinesis", "s3", "dynamodb", "kcl2"})
+"""Schemes whose path begins with ``//`` and a name."""
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _SECRET: Final = re.compile(r"//[^/@?#]*:[^/@?#]*@")
@@ -38,7 +43,8 @@ class Location(Struct, frozen=True):
     query: dict[str, str] = {}
 
     def __str__(self) -> str:
-        return f"{self.scheme}:{self.path}" + (f"#{self.name}" if self.name else "")
+        slashes = "//" if self.scheme in _HOSTED else ""
+        return f"{self.scheme}:{slashes}{self.path}" + (f"#{self.name}" if self.name else "")
 
     def check_query(self, known: Collection[str]) -> None:
         """Raise `ConfigError` for a query key that is not one of *known*."""
@@ -62,7 +68,7 @@ def parse_url(text: str) -> Location:
     match = _SCHEME.fullmatch(text.strip())
     if match is None:
         raise ConfigError(
-            f"{text!r} is not a URL: write local:app.db#orders, memory:orders or file:DIR"
+            f"{text!r} is not a URL: write local:app.db#orders, kinesis://orders, s3://bucket/prefix or file:DIR"
         )
     scheme, rest = match[1].lower(), match[2]
     if _SECRET.search(rest):
@@ -80,6 +86,10 @@ def parse_url(text: str) -> Location:
 
 def _plain_path(scheme: str, path: str) -> str:
     """Return *path* without the empty host of ``file:///dir``."""
+    if scheme in _HOSTED:
+        if not path.startswith("//") or not path.strip("/"):
+            raise ConfigError(f"{scheme}:{path} is written {scheme}://NAME")
+        return path[2:]
     if not path.startswith("//"):
         return path
     if not path.startswith("///"):

@@ -198,7 +198,7 @@ async def reset(stream: str, name: str, to: StartAt, leases: str | None, as_json
     takes up to a worker's patience to see that a worker that crashed does not live.
     """
     async with _opened(stream, name, leases) as (rows, opened):
-        seen = await open_seen(stream)
+        seen = await open_seen(stream, name, leases)
         try:
             whisper(f"looking whether a worker of {name} lives")
             done = await reset_group(rows, opened, to, SystemClock(), seen)
@@ -219,7 +219,7 @@ async def reset(stream: str, name: str, to: StartAt, leases: str | None, as_json
 async def delete(stream: str, name: str, leases: str | None) -> None:
     """Forget the group NAME, once no worker of it lives. What its sinks delivered stays."""
     async with _opened(stream, name, leases) as (rows, _):
-        seen, every = await open_seen(stream), await open_groups(stream, leases)
+        seen, every = await open_seen(stream, name, leases), await open_groups(stream, leases)
         try:
             await delete_group(rows, name, every, SystemClock(), seen)
         finally:

@@ -19,11 +19,14 @@ from kstream.connect import (
     open_stream,
     stream_location,
 )
+from kstream.connect.amazon import default_table
+from kstream.connect.streams import name_of
 from kstream.errors import ConfigError, NotFound
 from kstream.lease import Group, row_key
 from kstream.ports.leases import Change
 from kstream.position import GroupStart
 from kstream.record import Entry, Receipt
+from kstream.urls import Location
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +65,15 @@ def test_a_local_stream_that_is_absent_is_not_made_by_looking() -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("kinesis://orders", "not in this version"),
         ("kafka://host:9092/orders", "not in this version"),
-        ("arn:aws:kinesis:eu-west-1:1:stream/orders", "not in this version"),
+        ("kinesis:orders", "is written kinesis://NAME"),
+        ("kinesis://", "is written kinesis://NAME"),
+        ("kinesis://a/b", "a Kinesis stream's name"),
+        ("kinesis://orders?fetch=pull", "Invalid enum value 'pull'"),
+        ("kinesis://orders?shards=4", "unknown query key 'shards'"),
+        ("kinesis://orders?idle=never", "duration"),
+        ("arn:aws:kinesis:eu-west-1:1:stream/orders", "no stream's ARN"),
+        ("arn:aws:kinesis:eu-west-1:123456789012:orders", "no stream's ARN"),
         ("file:orders", "no scheme of a stream"),
         ("local:a.db", "lacks the stream's name"),
         ("memory:a#b", "is written memory:NAME"),
@@ -93,7 +102,8 @@ def test_a_wrong_value_in_the_url_is_refused(url: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("s3://bucket/prefix", "not in this version"),
+        ("s3://bucket/prefix?formt=raw", "unknown query key"),
+        ("s3:bucket/prefix", "is written s3://"),
         ("local:a.db#o", "no scheme of a sink"),
         ("file:out?compresion=gzip", "unknown query key"),
         ("file:out?compression=rar", "rar"),
@@ -140,7 +150,7 @@ def test_a_store_of_its_own_is_made_and_shared() -> None:
             await leases.swap([Change(row_key(group), None, group)])
             assert await leases.get("group") == group
             await leases.aclose()
-        seen = await open_seen("memory:connect-own", "local:leases.db")
+        seen = await open_seen("memory:connect-own", "g", "local:leases.db")
         try:
             assert await seen.load(await seen.append("x", b"run")) == b"run"
         finally:
@@ -149,7 +159,17 @@ def test_a_store_of_its_own_is_made_and_shared() -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("store", ["local:a.db#name", "file:dir", "local:a.db?x=1", "s3://b"])
+@pytest.mark.parametrize(
+    "store",
+    [
+        "local:a.db#name",
+        "file:dir",
+        "local:a.db?x=1",
+        "s3://b",
+        "dynamodb://a",
+        "dynamodb://abc?x=1",
+    ],
+)
 def test_a_place_that_is_no_lease_store_is_refused(store: str) -> None:
     with pytest.raises(ConfigError):
         asyncio.run(open_leases("memory:connect-own", "g", store))
@@ -178,3 +198,27 @@ def test_objects_in_memory_are_shared_by_name_and_those_in_a_directory_are_files
 def test_streams_in_memory_have_no_catalog() -> None:
     with pytest.raises(ConfigError, match="catalog"):
         open_catalog("memory:orders")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "kinesis://orders",
+        "kinesis://orders?region=eu-west-1&endpoint=http://127.0.0.1:4568&fetch=auto&consumer=mine",
+        "kinesis://orders?deregister=true&idle=250ms&patience=10s&order=fast&readers=kcl",
+        "arn:aws:kinesis:eu-west-1:123456789012:stream/orders?aggregate=off&out_of_range=kcl",
+        "arn:aws-cn:kinesis:cn-north-1:123456789012:stream/a.b-c_d",
+    ],
+)
+def test_a_kinesis_stream_is_named_by_name_or_arn(url: str) -> None:
+    assert stream_location(url)
+
+
+def test_what_stands_beside_a_kinesis_stream_is_a_table_of_its_group_in_its_region() -> None:
+    """ARCHITECTURE 11: Kinesis: DynamoDB table ``kstream-GROUP``."""
+    arn = stream_location("arn:aws:kinesis:eu-west-1:123456789012:stream/orders")
+    assert default_table(arn, "billing") == Location(
+        "dynamodb", "kstream-billing", "", {"region": "eu-west-1"}
+    )
+    assert name_of(arn) == name_of(stream_location("kinesis://orders")) == "orders"
+    assert default_table(stream_location("kinesis://orders"), "g").query == {}

@@ -24,7 +24,7 @@ from kstream.urls import Location, parse_url
             "file:out?format=raw&compression=",
             Location("file", "out", "", {"format": "raw", "compression": ""}),
         ),
-        ("kinesis://orders?region=x", Location("kinesis", "//orders", "", {"region": "x"})),
+        ("kinesis://orders?region=x", Location("kinesis", "orders", "", {"region": "x"})),
     ],
 )
 def test_a_url_is_taken_apart(text: str, location: Location) -> None:
@@ -73,7 +73,7 @@ def test_an_unknown_query_key_is_an_error_that_names_the_known_ones() -> None:
 
 def test_a_scheme_of_a_later_version_is_told_from_one_that_never_was() -> None:
     with pytest.raises(ConfigError, match="not in this version"):
-        parse_url("kinesis://orders").check_scheme({"local", "memory"}, "stream")
+        parse_url("kafka://orders").check_scheme({"local", "memory"}, "stream")
     with pytest.raises(ConfigError, match=r"no scheme of a stream \(known: local:, memory:\)"):
         parse_url("lokal:orders").check_scheme({"local", "memory"}, "stream")
 

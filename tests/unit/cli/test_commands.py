@@ -151,7 +151,7 @@ def test_a_shard_that_is_not_there_is_an_error_that_names_those_that_are(orders:
     ("arguments", "code", "says"),
     [
         (["tail", "local:none.db#orders"], 2, "none.db"),
-        (["tail", "kinesis://orders"], 2, "not in this version"),
+        (["tail", "kafka://orders"], 2, "not in this version"),
         (["tail", "memory:orders?patiense=1"], 2, "unknown query key 'patiense'"),
         (["leases", STREAM, "-g", "nobody"], 2, "no group nobody"),
         (["leases", STREAM, "-g", "a/b"], 2, "not a group's name"),
