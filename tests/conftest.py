@@ -6,6 +6,8 @@ import os
 
 from hypothesis import settings
 
+pytest_plugins = ["tests.servers.fixtures"]
+
 # A shared machine is slow at times; that is no failure of a property.
 settings.register_profile("kstream", deadline=None, print_blob=True)
 settings.load_profile("kstream")
