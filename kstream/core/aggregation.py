@@ -1,4 +1,5 @@
-"""Many user records in one Kinesis record: the aggregated format of the KPL, both ways.
+"""Many user records in one Kinesis record: the aggregated format of the KPL, and reading it
+(`packing` writes it).
 
 From ``aggregation-format.md`` in awslabs/amazon-kinesis-producer:
 
@@ -20,32 +21,26 @@ every user a dependency for forty lines, and its messages an object per field.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from hashlib import md5
 from typing import Final
 
 from msgspec import Struct
 
-from ..keyspace import KEYSPACE_END, hash_key
+from ..keyspace import KEYSPACE_END, hash_key, md5
 
 __all__ = [
-    "DEFAULT_LIMIT",
+    "DIGEST_SIZE",
     "ID_TAG",
     "MAGIC",
-    "OUTER_KEY",
-    "Aggregate",
     "UserRecord",
     "split_aggregate",
 ]
 
 MAGIC: Final = b"\xf3\x89\x9a\xc2"
-DEFAULT_LIMIT: Final = 51_200
-"""Bytes of an aggregate, as the KPL's ``AggregationMaxSize`` has it."""
-OUTER_KEY: Final = "a"
-"""The partition key the KPL gives every aggregate; its place is set by a hash key instead."""
+DIGEST_SIZE: Final = 16
+"""Bytes of the digest at the end."""
 ID_TAG: Final = "kstream-id"
 """The tag that carries a record ID. Other readers ignore it."""
 
-_DIGEST: Final = 16
 _LONGEST_VARINT: Final = 10  # bytes of 7 bits that a 64-bit number needs
 _VARINT, _FIXED64, _BYTES, _GROUP, _GROUP_END, _FIXED32 = range(6)  # protobuf's wire types
 
@@ -77,112 +72,16 @@ class UserRecord(Struct, frozen=True):
         return hash_key(self.key) if self.hash_key is None else self.hash_key
 
 
-def _varint(number: int) -> bytes:
-    if number < 0x80:
-        return bytes((number,))
-    if number < 0x4000:
-        return bytes((number & 0x7F | 0x80, number >> 7))
-    return bytes((number & 0x7F | 0x80,)) + _varint(number >> 7)
-
-
-def _delimited(tag: int, value: bytes) -> bytes:
-    return b"%c%b%b" % (tag, _varint(len(value)), value)
-
-
-class Aggregate:
-    """An aggregate being filled, up to *limit* bytes on the wire."""
-
-    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
-        self._limit = limit
-        self._keys: dict[str, int] = {}
-        self._hashes: dict[int, int] = {}
-        self._tables = (bytearray(), bytearray())
-        self._records = bytearray()
-        self._count = 0
-        self._size = len(MAGIC) + _DIGEST
-        self._point = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def size(self) -> int:
-        """Bytes that `seal` returns now."""
-        return self._size
-
-    @property
-    def point(self) -> int:
-        """The hash key to send the aggregate with: that of its first record."""
-        return self._point
-
-    def size_with(self, record: UserRecord) -> int:
-        """Return the bytes that `seal` would return with *record* added."""
-        return self._size + sum(map(len, self._encoded(record)))
-
-    def add(self, record: UserRecord) -> bool:
-        """Add *record* if it fits, and return whether it did. The first one always fits."""
-        key, place, body = self._encoded(record)
-        size = self._size + len(key) + len(place) + len(body)
-        if size > self._limit and self._count:
-            return False
-        if not self._count:
-            self._point = record.point
-        if key:
-            self._keys[record.key] = len(self._keys)
-            self._tables[0].extend(key)
-        if place and record.hash_key is not None:
-            self._hashes[record.hash_key] = len(self._hashes)
-            self._tables[1].extend(place)
-        self._records += body
-        self._count += 1
-        self._size = size
-        return True
-
-    def seal(self) -> bytes:
-        """Return the aggregate as one Kinesis record's data.
-
-        The KPL sends a lone record plain, without this wrapping; whoever does so loses its ID.
-        """
-        message = b"".join((*self._tables, self._records))
-        return MAGIC + message + md5(message, usedforsecurity=False).digest()
-
-    def _encoded(self, record: UserRecord) -> tuple[bytes, bytes, bytes]:
-        """Return what *record* adds to the table of keys, to that of hash keys, to the records."""
-        key = place = b""
-        key_index = self._keys.get(record.key)
-        if key_index is None:
-            key_index = len(self._keys)
-            key = _delimited(_TABLE_KEY, record.key.encode())
-        fields = b"%c%b" % (_KEY_INDEX, _varint(key_index))
-        if record.hash_key is not None:
-            hash_index = self._hashes.get(record.hash_key)
-            if hash_index is None:
-                hash_index = len(self._hashes)
-                place = _delimited(_TABLE_HASH, b"%d" % record.hash_key)
-            fields += b"%c%b" % (_HASH_INDEX, _varint(hash_index))
-        fields += _delimited(_DATA, record.data)
-        if record.id is not None:
-            fields += _encoded_tag(ID_TAG, record.id)
-        for name, value in (record.tags or {}).items():
-            fields += _encoded_tag(name, value)
-        return key, place, _delimited(_RECORD, fields)
-
-
-def _encoded_tag(name: str, value: str) -> bytes:
-    tag = _delimited(_TAG_KEY, name.encode()) + _delimited(_TAG_VALUE, value.encode())
-    return _delimited(_TAG, tag)
-
-
 def split_aggregate(data: bytes) -> list[UserRecord] | None:
     """Return the user records in *data*, or ``None`` if it is to be delivered as it is.
 
     That is: not an aggregate, damaged, or without any record in it. Nothing is dropped for
     where it hashes. Fields that are not known are skipped. Never raises.
     """
-    if data[: len(MAGIC)] != MAGIC or len(data) < len(MAGIC) + _DIGEST:
+    if data[: len(MAGIC)] != MAGIC or len(data) < len(MAGIC) + DIGEST_SIZE:
         return None
-    message = data[len(MAGIC) : -_DIGEST]
-    if md5(message, usedforsecurity=False).digest() != data[-_DIGEST:]:
+    message = data[len(MAGIC) : -DIGEST_SIZE]
+    if md5(message).digest() != data[-DIGEST_SIZE:]:
         return None
     keys: list[str] = []
     places: list[int | None] = []

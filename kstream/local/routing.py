@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-from ..keyspace import KEYSPACE_END
+from ..keyspace import KEYSPACE_END, md5
 from ..record import Entry, Record
 from ..shard import ShardId
 from ..sqlite import Database
 from .schema import shard_id
 
 __all__ = ["LARGEST", "Ring", "load_ring", "size_of"]
-
-_digest: Callable[[bytes], Any]
-try:
-    # CPython's own MD5: OpenSSL's takes 0.5 us more to set up, for a key of a few bytes.
-    from _md5 import md5 as _digest  # type: ignore[import-not-found, no-redef]
-except ImportError:
-    _digest = partial(hashlib.md5, usedforsecurity=False)
 
 LARGEST: Final = 10 << 20
 """Bytes that one record may have: data, key, ID and headers together."""
@@ -79,7 +70,7 @@ class Ring:
                     found.append(0)
                 else:
                     # Digests compare as the numbers they stand for: both are big-endian.
-                    found.append(bisect_right(lows, _digest(key.encode()).digest()) - 1)
+                    found.append(bisect_right(lows, md5(key.encode()).digest()) - 1)
             else:
                 refusal = _refusal(entry)
                 found.append(refusal or self._place(entry))
@@ -90,7 +81,7 @@ class Ring:
         if entry.hash_key is not None:
             digest = entry.hash_key.to_bytes(16, "big")
         elif entry.key is not None:
-            digest = _digest(entry.key.encode()).digest()
+            digest = md5(entry.key.encode()).digest()
         else:
             self._spread = (self._spread + 1) % len(self._lows)
             return self._spread

@@ -4,19 +4,14 @@ from hashlib import md5
 from typing import Any
 
 import pytest
-from aws_kinesis_agg import aggregator, deaggregator, messages_pb2  # type: ignore[import-untyped]  # no stubs
+from aws_kinesis_agg import aggregator, deaggregator, messages_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kstream.core.aggregation import (
-    DEFAULT_LIMIT,
-    ID_TAG,
-    MAGIC,
-    Aggregate,
-    UserRecord,
-    split_aggregate,
-)
+from kstream.core.aggregation import ID_TAG, MAGIC, UserRecord, split_aggregate
+from kstream.core.packing import DEFAULT_LIMIT, Packed, pack
 from kstream.keyspace import KEYSPACE_END, hash_key
+from kstream.record import Entry
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=200)
 RECORDS = st.lists(
@@ -39,24 +34,32 @@ def wrapped(message: bytes) -> bytes:
     return MAGIC + message + md5(message).digest()
 
 
-def packed(records: list[UserRecord], limit: int = 1 << 20) -> Aggregate:
-    aggregate = Aggregate(limit)
-    for record in records:
-        assert aggregate.add(record)
-    return aggregate
+def cut(records: list[UserRecord], limit: int) -> list[Packed]:
+    """Pack *records*, with their tags standing in for headers."""
+    entries = [Entry(r.data, r.key, r.id, {"": b""}, r.hash_key) for r in records]
+    tags = {id(entry): record.tags for entry, record in zip(entries, records, strict=True)}
+    return pack(entries, limit, tags=lambda entry: tags[id(entry)])
+
+
+def packed(records: list[UserRecord], limit: int = 1 << 20) -> bytes:
+    (whole,) = cut(records, limit)
+    assert whole.count == len(records)
+    return whole.data
 
 
 def as_protobuf(records: list[UserRecord]) -> Any:
     """Build the message with Google's runtime, from the schema Amazon ships."""
     message = messages_pb2.AggregatedRecord()
-    keys = list(dict.fromkeys(r.key for r in records))
-    places = list(dict.fromkeys(r.hash_key for r in records if r.hash_key is not None))
+    unique = dict.fromkeys(r.key for r in records)
+    keys = {key: index for index, key in enumerate(unique)}
+    distinct = dict.fromkeys(r.hash_key for r in records if r.hash_key is not None)
+    places = {place: index for index, place in enumerate(distinct)}
     message.partition_key_table.extend(keys)
     message.explicit_hash_key_table.extend(map(str, places))
     for record in records:
-        inner = message.records.add(partition_key_index=keys.index(record.key), data=record.data)
+        inner = message.records.add(partition_key_index=keys[record.key], data=record.data)
         if record.hash_key is not None:
-            inner.explicit_hash_key_index = places.index(record.hash_key)
+            inner.explicit_hash_key_index = places[record.hash_key]
         if record.id is not None:
             inner.tags.add(key=ID_TAG, value=record.id)
         for name, value in (record.tags or {}).items():
@@ -70,29 +73,25 @@ def test_what_is_packed_is_what_protobuf_writes_and_comes_out_again(
     records: list[UserRecord],
 ) -> None:
     """MUST (9): aggregation is byte-compatible with the KPL, both ways."""
-    aggregate = packed(records)
-    sealed = aggregate.seal()
+    sealed = packed(records)
     assert sealed == wrapped(as_protobuf(records).SerializeToString())
     assert split_aggregate(sealed) == records
-    assert len(sealed) == aggregate.size
-    assert len(aggregate) == len(records)
-    assert aggregate.point == records[0].point
 
 
 @settings(max_examples=60, deadline=None)
 @given(RECORDS, st.integers(20, 1500))
-def test_the_size_is_known_before_adding_and_never_beyond_the_limit(
+def test_a_limit_cuts_where_the_next_record_would_pass_it(
     records: list[UserRecord], limit: int
 ) -> None:
-    aggregate = Aggregate(limit)
-    for record in records:
-        size, count, point = aggregate.size_with(record), len(aggregate), aggregate.point
-        if aggregate.add(record):
-            assert aggregate.size == size == len(aggregate.seal())
-            assert size <= limit or count == 0
-        else:
-            assert size > limit
-            assert (len(aggregate), aggregate.point) == (count, point)
+    begin = 0
+    for aggregate in cut(records, limit):
+        end = begin + aggregate.count
+        assert split_aggregate(aggregate.data) == records[begin:end]
+        assert len(aggregate.data) <= limit or aggregate.count == 1
+        if end < len(records):
+            assert len(packed(records[begin : end + 1])) > limit
+        begin = end
+    assert begin == len(records)
 
 
 def test_amazons_own_library_reads_what_we_pack() -> None:
@@ -103,7 +102,7 @@ def test_amazons_own_library_reads_what_we_pack() -> None:
         "SequenceNumber": "1",
         "PartitionKey": "a",
         "ApproximateArrivalTimestamp": 0,
-        "Data": packed(records).seal(),
+        "Data": packed(records),
     }
     message = messages_pb2.AggregatedRecord()
     message.ParseFromString(raw["Data"][4:-16])
@@ -140,25 +139,44 @@ def test_we_read_what_amazons_own_library_packs() -> None:
         ours.append(record)
     data = theirs.get_contents()[2]
     assert split_aggregate(data) == ours
-    assert packed(ours).seal() == data
+    assert packed(ours) == data
 
 
 def test_a_record_without_a_hash_key_lies_where_its_key_does() -> None:
     assert UserRecord("k", b"").point == hash_key("k")
-    assert packed([UserRecord("k", b"", hash_key=0), UserRecord("k", b"")]).point == 0
+    assert UserRecord("k", b"", hash_key=0).point == 0
 
 
-def test_an_aggregate_of_the_kpl_stays_below_its_limit() -> None:
-    aggregate = Aggregate()
-    while aggregate.add(UserRecord("key", b"x" * 500)):
-        pass
-    assert DEFAULT_LIMIT - 600 < aggregate.size <= DEFAULT_LIMIT
+def test_an_aggregate_stays_below_the_limit_of_the_kpl() -> None:
+    first, *_ = pack([Entry(b"x" * 500, "key")] * 200, tags=lambda _: None)
+    assert DEFAULT_LIMIT - 600 < len(first.data) <= DEFAULT_LIMIT
+
+
+def test_an_entry_without_a_key_has_the_empty_one_and_lies_where_it_is_put() -> None:
+    entries = [Entry(b"x"), Entry(b"y"), Entry(b"z", hash_key=9)]
+    (whole,) = pack(entries, tags=lambda _: None, place=7)
+    assert split_aggregate(whole.data) == [
+        UserRecord("", b"x", 7),
+        UserRecord("", b"y", 7),
+        UserRecord("", b"z", 9),
+    ]
+
+
+def test_nothing_is_packed_into_no_aggregate() -> None:
+    assert pack([], tags=lambda _: None) == []
+
+
+def test_indexes_on_both_sides_of_the_tables_and_of_every_width() -> None:
+    records = [UserRecord(f"{n}", b"", hash_key=n, id="i" * (n % 300)) for n in range(17_000)]
+    sealed = packed(records, limit=20 << 20)
+    assert sealed == wrapped(as_protobuf(records).SerializeToString())
+    assert split_aggregate(sealed) == records
 
 
 @pytest.mark.parametrize("size", [127, 128, 16_383, 16_384, 2_097_151, 2_097_152])
 def test_lengths_on_both_sides_of_every_varints_width(size: int) -> None:
     records = [UserRecord("key", bytes(size)), UserRecord("key", b"behind")]
-    sealed = packed(records, limit=10 << 20).seal()
+    sealed = packed(records, limit=10 << 20)
     assert sealed == wrapped(as_protobuf(records).SerializeToString())
     assert split_aggregate(sealed) == records
 
@@ -251,6 +269,6 @@ def test_no_bytes_make_it_raise(message: bytes) -> None:
 @settings(max_examples=60, deadline=None)
 @given(RECORDS, st.data())
 def test_one_changed_byte_is_noticed(records: list[UserRecord], data: st.DataObject) -> None:
-    sealed = bytearray(packed(records).seal())
+    sealed = bytearray(packed(records))
     sealed[data.draw(st.integers(0, len(sealed) - 1))] ^= data.draw(st.integers(1, 255))
     assert split_aggregate(bytes(sealed)) is None
