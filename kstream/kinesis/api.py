@@ -27,7 +27,7 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
-from ..errors import RetryableError, UsageError
+from ..aws.errors import AccessRefused, ExpiredToken, InUse
 from ..record import Record
 from ..shard import Shard, ShardId
 
@@ -61,18 +61,6 @@ MOST_ENTRIES: Final = 500
 """Records of one PutRecords request."""
 MOST_BYTES: Final = 10 << 20
 """Bytes (data and keys) of one GetRecords answer or one PutRecords request."""
-
-
-class ExpiredToken(RetryableError):
-    """An iterator or page token is too old. Ask for another; nothing was skipped."""
-
-
-class InUse(RetryableError):
-    """The stream or consumer is being changed, or was subscribed to less than 5 s ago."""
-
-
-class AccessRefused(UsageError):
-    """The credentials or a policy do not allow this call. The message names the action."""
 
 
 # -- places in a shard -----------------------------------------------------------------------------
