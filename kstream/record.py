@@ -36,6 +36,9 @@ class Record(Struct, Generic[T]):
     replay: int = 0
     """How often this record was replayed from the dead letters; 0 for the first delivery."""
     decoded: Any = field(default=UNSET)
+    stray: bool = False
+    """Its key hashes outside its shard: its aggregate was predicted to another one, or was under
+    way while the stream was resharded. Its order among the others of its key is not known."""
 
     @property
     def position(self) -> Position:
@@ -66,6 +69,9 @@ class Batch(Struct, Generic[T]):
     """Milliseconds between the newest record here and the tip of the shard; 0 at the tip."""
     read_until: int = 0
     """All that arrived up to this instant (ms, clock of the service) is in here or before."""
+    strays: int = 0
+    """How many user records hash outside the shard (`Record.stray`): delivered here, or dropped
+    where the stream was opened to do as the KCL does."""
 
     def __len__(self) -> int:
         return len(self.records)

@@ -34,6 +34,7 @@ __all__ = [
     "Stalled",
     "StoreDown",
     "StoreUp",
+    "Strayed",
     "Unblocked",
     "WorkerStarted",
     "WorkerStopped",
@@ -208,6 +209,14 @@ class DataLost(Signal, frozen=True):
     consumer: str
     after: str
     until: str
+
+
+class Strayed(Signal, frozen=True):
+    """User records that hash outside their shard came, or were dropped as the KCL drops them."""
+
+    shard: ShardId
+    consumer: str
+    records: int
 
 
 class StoreDown(Signal, frozen=True):

@@ -16,7 +16,7 @@ from ..ports.stream import ShardReader, Stream
 from ..position import BEFORE_ALL, Position, Start
 from ..record import Batch, ShardEnded
 from ..shard import ShardId
-from ..signals import Blocked, DataLost, Fetched
+from ..signals import Blocked, DataLost, Fetched, Strayed
 from .budget import Account
 from .retrying import Retry
 from .world import World
@@ -124,6 +124,11 @@ class ReadAhead:
                     lag=item.lag,
                     seconds=self._world.clock.monotonic() - began,
                 )
+            )
+            self._end_named = False  # what was named as lost up to the end was not the end
+        if item.strays:
+            self._world.emit(
+                Strayed(shard=self._shard, consumer=self._consumer, records=item.strays)
             )
         return self._joined(item)
 

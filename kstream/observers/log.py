@@ -34,6 +34,7 @@ _LINES: Final[dict[type[Signal], tuple[int, str]]] = {
     signals.Unblocked: (logging.INFO, "shard goes on"),
     signals.Stalled: (logging.WARNING, "nothing settled for long although records wait"),
     signals.DataLost: (logging.ERROR, "records were trimmed before they were read"),
+    signals.Strayed: (logging.WARNING, "user records hash outside their shard"),
     signals.StoreDown: (logging.WARNING, "lease store does not answer"),
     signals.StoreUp: (logging.INFO, "lease store answers again"),
 }
@@ -70,6 +71,8 @@ class LogObserver:
                 self._states.discard(("down",))
             case signals.Blocked(shard=shard, consumer=consumer):
                 return self._enter("blocked", shard, consumer)
+            case signals.Strayed(shard=shard, consumer=consumer):
+                return self._enter("strayed", shard, consumer)
             case signals.Unblocked(shard=shard, consumer=consumer):
                 self._states.discard(("blocked", shard, consumer))
             case signals.LeaseGone(shard=shard) | signals.HandedOver(shard=shard):

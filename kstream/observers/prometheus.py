@@ -70,6 +70,7 @@ class PrometheusObserver:
         self._lost = counter("leases_lost", "Leases lost without a clean hand-over.")
         self._finished = counter("shards_finished", "Closed shards read to their end.")
         self._data_lost = counter("data_losses", "Times records were trimmed unread.", "consumer")
+        self._strays = counter("strays", "User records that hash outside their shard.", "consumer")
         self._stalls = counter("stalls", "Times a shard settled nothing for long.", "consumer")
 
     def _declare_gauges(self) -> None:
@@ -181,6 +182,8 @@ class PrometheusObserver:
                 self._blocked.pop((shard, name), None)
             case signals.Stalled(consumer=name):
                 self._stalls.labels(name).inc()
+            case signals.Strayed(consumer=name, records=records):
+                self._strays.labels(name).inc(records)
             case signals.DataLost(consumer=name):
                 self._data_lost.labels(name).inc()
             case _:

@@ -15,7 +15,7 @@ from kstream.ports.stream import StreamFacts
 from kstream.position import BEFORE_ALL, Earliest, Position
 from kstream.record import Batch, Record, ShardEnded
 from kstream.shard import Shard, ShardId
-from kstream.signals import Blocked, DataLost, Fetched
+from kstream.signals import Blocked, DataLost, Fetched, Strayed
 from kstream.testing.loop import SimulatedLoop, run_simulated
 
 from .stage import Stage, numbers
@@ -104,6 +104,14 @@ def test_what_may_pass_is_asked_again_and_nothing_is_skipped() -> None:
     pauses = [after - before for before, after in pairwise(script.asked)]
     assert 7 <= pauses[2] < 8, "as long as the service asked for"
     assert len(stage.heard(Fetched)) == 2
+
+
+def test_records_that_strayed_into_the_shard_are_said_aloud() -> None:
+    """MUST (9): what hashes outside its shard is counted."""
+    strayed = batch(0, 3)
+    strayed.strays = 2
+    _, stage = played(Script(strayed, batch(4, 5)))
+    assert stage.heard(Strayed) == [Strayed(shard=SHARD, consumer="bill", records=2)]
 
 
 def test_a_hole_that_nobody_named_is_never_stepped_over() -> None:

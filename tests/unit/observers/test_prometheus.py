@@ -66,6 +66,12 @@ def value(observer: PrometheusObserver, name: str, **labels: str) -> float | Non
             5,
         ),
         (
+            [signals.Strayed(shard=ONE, consumer="h", records=7)],
+            "strays_total",
+            {"consumer": "h"},
+            7,
+        ),
+        (
             [signals.DeadLettered(shard=ONE, consumer="h", position="1", reason="no")],
             "dead_letters_total",
             {"consumer": "h"},
