@@ -55,11 +55,12 @@ class ChainSink:
     Names begin with *prefix*. *settings* is a digest of whatever else decides which bytes a
     record becomes (transforms, dedup, de-aggregation): with partitions, a worker with other settings
     refuses to finish a span that was begun. *run* runs the encoding (default: a thread).
+    *guarantee* is what *store* allows: one that can overwrite makes it at-least-once.
 
     Raises `ConfigError` or `MissingExtra` for settings that cannot be.
     """
 
-    guarantee: Guarantee = Guarantee.EXACTLY_ONCE
+    guarantee: Guarantee
 
     def __init__(
         self,
@@ -71,7 +72,9 @@ class ChainSink:
         partition: str | None = None,
         settings: str = "",
         run: Caller = asyncio.to_thread,
+        guarantee: Guarantee = Guarantee.EXACTLY_ONCE,
     ) -> None:
+        self.guarantee = guarantee
         self._store = store
         self._prefix = prefix
         self._format = format_of(form, compression)
