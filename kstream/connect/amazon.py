@@ -22,6 +22,7 @@ from ..clock import Clock, SystemClock, parse_duration
 from ..errors import ConfigError, MissingExtra
 from ..kinesis.options import KinesisOptions
 from ..ports.objects import ObjectStore
+from ..ports.sink import Guarantee
 from ..settings import KNOBS
 from ..urls import Location
 
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
     from .streams import Catalog, ControlledStream
 
 __all__ = [
+    "KCL_KEYS",
     "bucket_keys",
     "check_stream",
     "check_table",
     "default_table",
+    "kcl_companion",
     "open_bucket",
     "open_kinesis_stream",
     "open_region",
@@ -45,6 +48,8 @@ __all__ = [
 ]
 
 _PLACE: Final = frozenset({"region", "endpoint"})
+KCL_KEYS: Final = frozenset({"failover", "initial"})
+"""What the URL of a KCL 2.x lease table may say beside its place."""
 _OPTIONS: Final = frozenset(KinesisOptions.__struct_fields__)
 _STREAM_KEYS: Final = frozenset({*_PLACE, *_OPTIONS, *KNOBS})
 _ARN: Final = re.compile(r"aws[a-z-]*:kinesis:([a-z0-9-]+):(\d{12}):stream/([A-Za-z0-9_.-]{1,128})")
@@ -134,6 +139,18 @@ def check_table(location: Location) -> None:
     if not _TABLE.fullmatch(location.path):
         raise ConfigError(f"{location}: a table's name is 3 to 255 of A-Z a-z 0-9 . _ -")
     location.check_query(_PLACE)
+
+
+def kcl_companion(location: Location) -> Location:
+    """Return the table of our own beside the KCL 2.x lease table at *location*: the group's row and
+    dedup runs are kept there, since a foreign item would stop every Java worker of the fleet.
+
+    Raises `ConfigError` unless *location* names such a table.
+    """
+    check_table(Location(location.scheme, location.path))
+    location.check_query(_PLACE | KCL_KEYS)
+    place = {key: value for key, value in location.query.items() if key in _PLACE}
+    return Location("dynamodb", f"{location.path}-kstream", "", place)
 
 
 def default_table(stream: Location, group: str) -> Location:
@@ -236,10 +253,18 @@ def bucket_keys() -> frozenset[str]:
     return S3_KEYS
 
 
-async def open_bucket(location: Location) -> ObjectStore:
-    """Return the objects under *location*. Raises `ConfigError` for a store that overwrites."""
-    _needs_extra("S3")
-    from ..objects.s3 import S3_KEYS, open_s3
+async def open_bucket(location: Location) -> tuple[ObjectStore, Guarantee]:
+    """Return the objects under *location*, probed, and what a sink of them can promise.
 
-    keys = {key: value for key, value in location.query.items() if key in S3_KEYS}
-    return await open_s3(location.path, keys)
+    Raises `ConfigError` for a bucket that is not there, or that overwrites.
+    """
+    _needs_extra("S3")
+    from ..objects.s3 import open_s3
+
+    store = open_s3(location.path, location.query)
+    try:
+        await store.open()
+    except BaseException:
+        await store.aclose()
+        raise
+    return store, store.guarantee

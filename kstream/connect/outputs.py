@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from ..ports.objects import ObjectStore
-from ..ports.sink import TransactionalSink
+from ..ports.sink import Guarantee, TransactionalSink
 from ..urls import Location, parse_url
 
 if TYPE_CHECKING:
@@ -24,14 +24,15 @@ async def open_objects(url: str) -> ObjectStore:
 
     Raises `ConfigError` for a place that cannot keep objects safely, `MissingExtra`.
     """
-    return await _objects(parse_url(url))
+    store, _ = await _objects(parse_url(url))
+    return store
 
 
-async def _objects(location: Location) -> ObjectStore:
+async def _objects(location: Location) -> tuple[ObjectStore, Guarantee]:
     location.check_scheme(_PLACES, "place for objects")
     match location.scheme:
         case "memory":
-            return _memory_objects(location.path)
+            return _memory_objects(location.path), Guarantee.EXACTLY_ONCE
         case "s3":
             from .amazon import open_bucket
 
@@ -41,7 +42,7 @@ async def _objects(location: Location) -> ObjectStore:
 
             objects = DirectoryObjects(location.path)
             await objects.open()
-            return objects
+            return objects, Guarantee.EXACTLY_ONCE
 
 
 @cache
@@ -69,12 +70,14 @@ async def open_sink(url: str, *, settings: str = "") -> TransactionalSink:
     _check_query(location, _SINK_KEYS)
     from ..sinks.chain import ChainSink
 
+    store, guarantee = await _objects(location)
     return ChainSink(
-        await _objects(location),
+        store,
         form=location.query.get("format", "jsonl"),
         compression=location.query.get("compression", "none"),
         partition=location.query.get("partition"),
         settings=settings,
+        guarantee=guarantee,
     )
 
 
@@ -84,4 +87,5 @@ async def open_dead_letters(url: str) -> ObjectDeadLetters:
     _check_query(location, frozenset())
     from ..sinks.dead_letters import ObjectDeadLetters
 
-    return ObjectDeadLetters(await _objects(location))
+    store, _ = await _objects(location)
+    return ObjectDeadLetters(store)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Groups", "check_group", "open_groups", "open_leases", "open_seen"]
 
-_STORES: Final = ("local", "memory", "dynamodb")
+_STORES: Final = ("local", "memory", "dynamodb", "kcl2")
 _GROUP: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -60,6 +60,10 @@ def _beside(stream: str, store: str | None, group: str) -> tuple[Location, str]:
         return about, name
     location = Location("memory", "") if store == "memory:" else parse_url(store)
     location.check_scheme(_STORES, "lease store")
+    if location.scheme == "kcl2":
+        from .amazon import kcl_companion
+
+        return kcl_companion(location), name
     if location.scheme == "dynamodb":
         from .amazon import check_table
 

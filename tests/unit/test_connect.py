@@ -19,14 +19,14 @@ from kstream.connect import (
     open_stream,
     stream_location,
 )
-from kstream.connect.amazon import default_table
+from kstream.connect.amazon import default_table, kcl_companion
 from kstream.connect.streams import name_of
 from kstream.errors import ConfigError, NotFound
 from kstream.lease import Group, row_key
 from kstream.ports.leases import Change
 from kstream.position import GroupStart
 from kstream.record import Entry, Receipt
-from kstream.urls import Location
+from kstream.urls import Location, parse_url
 
 
 @pytest.fixture(autouse=True)
@@ -222,3 +222,13 @@ def test_what_stands_beside_a_kinesis_stream_is_a_table_of_its_group_in_its_regi
     )
     assert name_of(arn) == name_of(stream_location("kinesis://orders")) == "orders"
     assert default_table(stream_location("kinesis://orders"), "g").query == {}
+
+
+def test_beside_a_kcl_table_stands_one_of_our_own() -> None:
+    """ARCHITECTURE 7: never put a foreign item into a shared KCL table."""
+    shared = parse_url("kcl2://billing?region=eu-west-1&failover=10s&initial=LATEST")
+    assert kcl_companion(shared) == Location(
+        "dynamodb", "billing-kstream", "", {"region": "eu-west-1"}
+    )
+    with pytest.raises(ConfigError, match="unknown query key 'failovr'"):
+        kcl_companion(parse_url("kcl2://billing?failovr=1s"))
