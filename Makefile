@@ -25,13 +25,19 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 PYTEST = KSTREAM_SEEDS=$(SEEDS) KSTREAM_STORM_SECONDS=$(SECONDS) $(BIN)/python -m pytest
 say = @printf '\033[1m== %s\033[0m\n' '$(1)'
 
-.PHONY: help demo test soak check bench constraints clean
+.PHONY: help demo demo-aws servers test soak check bench constraints clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: $(VENV)/.flights ## 336,776 flights through splits, a merge and a killed worker, then proof (2 min)
 	@$(BIN)/python -m tests.demo
+
+demo-aws: $(VENV)/.flights ## the same through Kinesis to S3, on servers that stand for AWS (3 min)
+	@$(BIN)/python -m tests.demo --aws
+
+servers: $(STAMP) ## install the servers of the tests: kinesis-mock, ministack, DynamoDB Local, SeaweedFS
+	@$(BIN)/python -m tests.servers
 
 test: $(STAMP) ## unit, property, conformance, simulation and storm tests (under 3 min)
 	@$(PYTEST) -m 'not soak'

@@ -1,6 +1,8 @@
 """Produce all flights of 2013 while workers archive them, are killed, stopped, joined; prove it.
 
-python -m tests.demo        exit code 0 only if every flight stands in the archive exactly once
+python -m tests.demo            in local files: exit code 0 only if every flight stands in the
+                                archive exactly once
+python -m tests.demo --aws      the same on servers that stand for Kinesis, DynamoDB and S3
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +29,16 @@ from producers import flights
 from ..fleet.archive import Growth, ReadBack, read_back
 from ..fleet.processes import ROOT, Fleet
 from ..fleet.watch import watching
+from ..servers.cache import Missing
+from .places import DIRECTORY, Place, in_files, on_servers
 from .story import GROUP, Measured, Story, kstream
 
 FLIGHTS = 336_776
-RATE = 8000
-"""Flights a second: slow enough that something can happen under way."""
-DIRECTORY = Path(".demo")
-STREAM = f"local:{DIRECTORY}/flights.db#flights"
-ARCHIVE = DIRECTORY / "archive"
 LATE = 60.0
 """Seconds the workers get to archive what was produced."""
 
 COUNT = (
-    f'gzip -dc {ARCHIVE}/{GROUP}/*/*/*.jsonl.gz | grep -o \'"id":"[^"]*"\' | LC_ALL=C sort | '
+    f'gzip -dc {DIRECTORY}/archive/{GROUP}/*/*/*.jsonl.gz | grep -o \'"id":"[^"]*"\' | LC_ALL=C sort | '
     'uniq -c | awk \'{ records += $1 } END { print records " records, " NR " distinct IDs" }\''
 )
 
@@ -72,17 +71,22 @@ class Counted:
         return len(self.turns) / FLIGHTS
 
 
-async def play(source: Counted, console: Console) -> Outcome:
+async def play(place: Place, source: Counted, console: Console) -> Outcome:
     """Produce and archive, with all that happens under way."""
-    grown = Growth(ARCHIVE)
+    grown = Growth(place.files)
     now = asyncio.get_running_loop().time
-    settings = {"STREAM": STREAM, "ARCHIVE": str(ARCHIVE)}
-    command = ["-m", "kstream", "run", "consumers.archive:worker"]
-    await kstream("streams", "create", STREAM, "--shards", "4")
-    with _progress(console) as bars, Fleet(command, logs=DIRECTORY, settings=settings) as fleet:
+    stream = place.stream
+    fleet = Fleet(["-m", "kstream", "run", place.worker], logs=DIRECTORY, settings=place.settings)
+    await kstream("streams", "create", stream, "--shards", "4")
+
+    def look() -> None:
+        place.pull()
+        grown.look()
+
+    with _progress(console) as bars, fleet:
         produced = bars.add_task("produced", total=FLIGHTS)
         archived = bars.add_task("archived", total=FLIGHTS)
-        async with watching(STREAM, GROUP) as watch, asyncio.TaskGroup() as tasks:
+        async with watching(stream, GROUP) as watch, asyncio.TaskGroup() as tasks:
             for _ in range(3):
                 fleet.start()
             await watch.shared_by(3, 20)
@@ -92,20 +96,20 @@ async def play(source: Counted, console: Console) -> Outcome:
             def tell(line: str) -> None:
                 console.print(f"{now() - begun:5.1f} s  {line}", soft_wrap=True)
 
-            story = Story(STREAM, fleet, watch, tell)
-            producing = tasks.create_task(flights.produce(STREAM, source, RATE))
+            story = Story(stream, fleet, watch, tell)
+            producing = tasks.create_task(flights.produce(stream, source, place.rate))
             telling = tasks.create_task(story.run(lambda: source.share))
             late = None
             while grown.records < FLIGHTS and (late is None or now() < late):
                 await asyncio.sleep(0.25)
-                await asyncio.to_thread(grown.look)
+                await asyncio.to_thread(look)
                 bars.update(produced, completed=len(source.turns))
                 bars.update(archived, completed=grown.records)
                 if late is None and producing.done() and telling.done():
                     late = now() + LATE
             seconds = now() - begun
         codes = await asyncio.to_thread(fleet.drain)
-    grown.look()
+    look()
     return Outcome(producing.result(), seconds, grown, story.measured, codes)
 
 
@@ -135,18 +139,20 @@ def complaints(outcome: Outcome, proof: dict[str, Any], found: ReadBack) -> list
     return [claim for claim, holds in claims.items() if not holds]
 
 
-def summary(outcome: Outcome, proof: dict[str, Any], found: ReadBack) -> Table:
+def summary(place: Place, outcome: Outcome, proof: dict[str, Any], found: ReadBack) -> Table:
     """Return the figures as a table."""
     measured = outcome.measured
-    size = sum(path.stat().st_size for path in DIRECTORY.glob("flights.db*"))
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     for name, figure in (
-        ("throughput", f"{found.records / outcome.seconds:,.0f} records/s (paced at {RATE:,}/s)"),
+        (
+            "throughput",
+            f"{found.records / outcome.seconds:,.0f} records/s (paced at {place.rate:,}/s)",
+        ),
         ("failover", f"{measured.failover:.1f} s from SIGKILL until others had taken its shards"),
         ("hand-over", f"{measured.handover:.2f} s without an owner at most, after SIGTERM"),
         ("duplicates", f"{proof['duplicates'] + found.doubled}"),
-        ("stream", f"{size / 1e6:.0f} MB in {DIRECTORY}/flights.db"),
+        ("stream", place.size()),
         ("archive", f"{outcome.archived.bytes / 1e6:.1f} MB in {outcome.archived.files} files"),
         (
             "verified",
@@ -157,18 +163,16 @@ def summary(outcome: Outcome, proof: dict[str, Any], found: ReadBack) -> Table:
     return table
 
 
-async def demonstrate(console: Console) -> list[str]:
+async def demonstrate(place: Place, console: Console) -> list[str]:
     """Run the demo and show it; return what was wrong."""
-    shutil.rmtree(DIRECTORY, ignore_errors=True)
-    DIRECTORY.mkdir()
     source = Counted(flights.rows(flights.installed()))
-    outcome = await play(source, console)
-    verify = ["verify", f"file:{ARCHIVE}", "--stream", STREAM, "--group", GROUP]
+    outcome = await play(place, source, console)
+    verify = ["verify", place.archive, "--stream", place.stream, "--group", GROUP]
     with console.status("verifying"):
         proof = json.loads(await kstream(*verify, "--json", codes=(0, 1)))
-        found = await asyncio.to_thread(read_back, ARCHIVE, source.turns)
-    console.print("\n" + await kstream("shards", STREAM), markup=False, soft_wrap=True)
-    console.print(summary(outcome, proof, found), soft_wrap=True)
+        found = await asyncio.to_thread(read_back, place.files, source.turns)
+    console.print("\n" + await kstream("shards", place.stream), markup=False, soft_wrap=True)
+    console.print(summary(place, outcome, proof, found), soft_wrap=True)
     console.print(f"\nkstream {' '.join(verify)}", soft_wrap=True)
     for problem in proof["problems"]:
         console.print(f"  {problem['kind']}: {problem['where']}: {problem['what']}", markup=False)
@@ -180,17 +184,20 @@ async def demonstrate(console: Console) -> list[str]:
     return complaints(outcome, proof, found)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Run the demo; return its exit code."""
     if Path.cwd() != ROOT:
         print(f"run this in {ROOT}", file=sys.stderr)
         return 2
     console = Console(highlight=False)
+    shutil.rmtree(DIRECTORY, ignore_errors=True)
+    DIRECTORY.mkdir()
     try:
-        wrong = asyncio.run(unwrapped(demonstrate(console)))
+        with (on_servers if "--aws" in arguments else in_files)() as place:
+            wrong = asyncio.run(unwrapped(demonstrate(place, console)))
     except KeyboardInterrupt:
         return 130
-    except (click.ClickException, KstreamError, RuntimeError, TimeoutError) as error:
+    except (click.ClickException, KstreamError, Missing, RuntimeError, TimeoutError) as error:
         print(f"the demo failed: {type(error).__name__}: {error}", file=sys.stderr)
         print(f"what the workers said: {DIRECTORY}/worker-*.log", file=sys.stderr)
         return 1
@@ -200,4 +207,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
