@@ -23,8 +23,9 @@ from .connect import (
     stream_location,
 )
 from .core.dedup import DedupLimits
-from .engine.heart import HeartHost, ThreadHost
+from .engine.heart import ThreadHost
 from .engine.world import World
+from .ports.assignment import Assigns, Host
 from .ports.dead_letters import DeadLetters
 from .ports.leases import LeaseStore
 from .ports.seen import SeenStore
@@ -47,7 +48,9 @@ class Ground(Struct, frozen=True):
     sinks: dict[str, Sink | TransactionalSink]
     """By the consumer's name."""
     world: World
-    heart: HeartHost
+    heart: Host
+    assigns: Assigns | None = None
+    """Who assigns shards; ``None``: the group's own leases, in ``leases``."""
 
 
 class Wanted(Struct, frozen=True):
@@ -84,7 +87,11 @@ async def open_ground(wanted: Wanted) -> AsyncIterator[Ground]:
         opened.push_async_callback(stream.aclose)
         leases = await open_leases(wanted.stream, wanted.group, wanted.leases)
         opened.push_async_callback(leases.aclose)
-        seen = await open_seen(wanted.stream, wanted.group, wanted.leases) if wanted.dedup is not None else None
+        seen = (
+            await open_seen(wanted.stream, wanted.group, wanted.leases)
+            if wanted.dedup is not None
+            else None
+        )
         if seen is not None:
             opened.push_async_callback(seen.aclose)
         letters = wanted.letters

@@ -25,6 +25,7 @@ from .engine.tasks import Tasks, unwrapped
 from .errors import ClosedError, ConfigError, RetryableError, UsageError
 from .hosting import Ground, Wanted, open_ground, query_of, sink_name
 from .leaving import leaving_on_signals
+from .ports.assignment import Member
 from .ports.codec import Codec
 from .ports.dead_letters import DeadLetters
 from .ports.sink import Sink, TransactionalSink
@@ -298,16 +299,19 @@ class Worker(Generic[T]):
             seen=ground.seen,
         )
         assembly = Assembly(ground.stream, self._specs(ground), policies, world)
-        leasing = Leasing(
-            ground.leases,
-            ground.stream,
-            group,
-            ground.name,
-            world,
-            ground.heart,
-            None if ground.seen is None else forgetter(ground.seen),
+        member = Member(
+            name=ground.name,
+            group=group,
+            consumers=tuple(self.consumers),
+            stream=ground.stream,
+            clock=world.clock,
+            chance=world.chance,
+            emit=world.emit,
+            host=ground.heart,
+            forgotten=None if ground.seen is None else forgetter(ground.seen),
         )
-        return Running(leasing, assembly, world, ground.name)
+        assigns = ground.assigns or (lambda member: Leasing(ground.leases, member, world))
+        return Running(assigns(member), assembly, world, ground.name)
 
     def _specs(self, ground: Ground) -> list[Consumes]:
         specs: list[Consumes] = []

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from msgspec.structs import replace
 from typing_extensions import override
@@ -19,11 +19,13 @@ from typing_extensions import override
 from ..clock import Clock
 from ..errors import RetryableError, UsageError
 from ..lease import Heartbeat, Row, row_key
+from ..ports.assignment import Beats, Twins
 from ..ports.leases import Change, LeaseStore, stands
 from .tuning import Tuning
 
-__all__ = ["Heart", "HeartHost", "TaskHost", "ThreadHost"]
+__all__ = ["Heart", "TaskHost", "ThreadHost"]
 
+S = TypeVar("S", bound=Twins)
 T = TypeVar("T")
 
 
@@ -134,19 +136,11 @@ def _post(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
         loop.call_soon_threadsafe(woken.set)
 
 
-class HeartHost(Protocol):
-    """Where a heart runs."""
-
-    async def run(self, heart: Heart, store: LeaseStore) -> None:
-        """Run *heart* until it is dead or this is cancelled; return when it is still."""
-        ...
-
-
 class TaskHost:
     """Runs the heart in the caller's own task: for simulations."""
 
-    async def run(self, heart: Heart, store: LeaseStore) -> None:
-        """Run *heart* here."""
+    async def run(self, heart: Beats[S], store: S) -> None:
+        """Run *heart* here, over *store* itself: it is on the loop that it was made for."""
         await heart.run(store)
 
 
@@ -154,7 +148,7 @@ class ThreadHost:
     """Runs the heart on a thread with a loop and a store of its own, so that no handler and no
     busy loop can starve it."""
 
-    async def run(self, heart: Heart, store: LeaseStore) -> None:
+    async def run(self, heart: Beats[S], store: S) -> None:
         """Run *heart* over a twin of *store*; cancelling waits until its last beat is answered."""
         runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
 

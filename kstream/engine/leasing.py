@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from ..core.balance import plan
@@ -29,23 +29,19 @@ from ..core.tenure import (
 )
 from ..errors import LeaseLost, RetryableError
 from ..lease import Group, Heartbeat, Lease, Mark, Row, row_key
-from ..ports.assignment import Draining, Event, Grant, Granted, Lost
+from ..ports.assignment import Draining, Event, Grant, Granted, Lost, Member
 from ..ports.leases import Change, LeaseStore, stands
-from ..ports.stream import Stream
 from ..shard import ShardId
 from ..signals import LeaseGone, LeaseTaken, OwnerGap, ShardFinished, StoreDown, StoreUp
-from .heart import Heart, HeartHost
+from .heart import Heart
 from .membership import Membership
 from .retrying import patiently
 from .tasks import Tasks
 from .world import World
 
-__all__ = ["Forgotten", "Leasing"]
+__all__ = ["Leasing"]
 
 T = TypeVar("T")
-
-Forgotten = Callable[[Sequence[Lease], Sequence[Lease]], Awaitable[None]]
-"""Told which tombstones were deleted, and which leases the group still has."""
 
 _HASTE = 0.1
 """Seconds between two looks while a wish of ours is open."""
@@ -81,23 +77,14 @@ class _Held:
 class Leasing:
     """`Assignment` over a `LeaseStore`. ``run`` drives it; ``events`` tells what it decided."""
 
-    def __init__(
-        self,
-        store: LeaseStore,
-        stream: Stream,
-        group: Group,
-        name: str,
-        world: World,
-        host: HeartHost,
-        forgotten: Forgotten | None = None,
-    ) -> None:
-        self.group = group
+    def __init__(self, store: LeaseStore, member: Member, world: World) -> None:
+        self.group = member.group
         self._store = store
-        self._stream = stream
-        self._name = name
+        self._stream = member.stream
+        self._name = member.name
         self._world = world
-        self._host = host
-        self._forgotten = forgotten
+        self._host = member.host
+        self._forgotten = member.forgotten
         self._held: dict[ShardId, _Held] = {}
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._wake = asyncio.Event()

@@ -29,10 +29,10 @@ from typing import Final, NamedTuple, TypeVar
 from ..core.dedup import DedupLimits, DedupWindow, Run, merge_runs
 from ..errors import RetryableError
 from ..lease import Lease
+from ..ports.assignment import Forgotten
 from ..ports.seen import SeenStore
 from ..position import Position
 from ..record import Batch
-from .leasing import Forgotten
 
 __all__ = ["Memory", "forgetter", "unnamed"]
 

@@ -10,15 +10,37 @@ Our own leases are one implementation, a Kafka group is another. MUST:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Protocol
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, Self, TypeVar
 
 from msgspec import Struct
 
+from ..clock import Clock
 from ..lease import Group, Lease, Mark
 from ..shard import ShardId
+from ..signals import Observer
+from .stream import Stream
 
-__all__ = ["Assignment", "Draining", "Event", "Grant", "Granted", "Lost"]
+__all__ = [
+    "Assignment",
+    "Assigns",
+    "Beats",
+    "Draining",
+    "Event",
+    "Forgotten",
+    "Grant",
+    "Granted",
+    "Host",
+    "Lost",
+    "Member",
+    "Twins",
+]
+
+S_contra = TypeVar("S_contra", contravariant=True)
+
+Forgotten = Callable[[Sequence[Lease], Sequence[Lease]], Awaitable[None]]
+"""Told which tombstones were deleted, and which leases the group still has."""
 
 
 class Grant(Protocol):
@@ -100,3 +122,57 @@ class Assignment(Protocol):
     async def stop(self) -> None:
         """Take nothing new. The shards held stay ours until released."""
         ...
+
+
+class Twins(Protocol):
+    """What can be had a second time, for another thread's event loop."""
+
+    def twin(self) -> Self:
+        """Return another one, with connections of its own."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections and files."""
+        ...
+
+
+S = TypeVar("S", bound=Twins)
+
+
+class Beats(Protocol[S_contra]):
+    """What keeps us alive in a store, and must not be starved by handlers."""
+
+    async def run(self, store: S_contra, /) -> None:
+        """Beat until `stop`, or until it is over. May run on another thread."""
+        ...
+
+    def stop(self) -> None:
+        """Beat no more. From any thread."""
+        ...
+
+
+class Host(Protocol):
+    """Where a heart runs."""
+
+    async def run(self, heart: Beats[S], store: S) -> None:
+        """Run *heart* until it is over or this is cancelled; return when it is still."""
+        ...
+
+
+class Member(Struct, frozen=True):
+    """Who wants shards: one run of a worker."""
+
+    name: str
+    group: Group
+    consumers: tuple[str, ...]
+    """Each keeps marks under its name."""
+    stream: Stream
+    clock: Clock
+    chance: random.Random
+    emit: Observer
+    host: Host
+    forgotten: Forgotten | None = None
+
+
+Assigns = Callable[[Member], Assignment]
+"""Makes what assigns shards to a member."""

@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 from msgspec import structs
 
-from kstream.engine.heart import HeartHost, TaskHost
+from kstream.engine.heart import TaskHost
 from kstream.engine.tuning import OnDataLoss, Tuning
 from kstream.engine.world import World
 from kstream.hosting import Ground
 from kstream.lease import Group, Lease, Mark
 from kstream.leases.memory import LeaseTable, MemoryLeases
 from kstream.local.memory import MemoryStreams
+from kstream.ports.assignment import Host
 from kstream.ports.dead_letters import Letter
 from kstream.ports.leases import LeaseStore
 from kstream.ports.sink import Fence, Sink, TransactionalSink
@@ -120,7 +121,7 @@ class Stage:
         stream: Stream | None = None,
         leases: LeaseStore | None = None,
         sinks: dict[str, Sink | TransactionalSink] | None = None,
-        heart: HeartHost | None = None,
+        heart: Host | None = None,
     ) -> Member:
         """Run *worker* as a process of its own."""
         self._names += 1
