@@ -1,1 +1,1 @@
-"""Object stores: in memory, and in a directory of one machine."""
+"""Object stores: in memory, in a directory of one machine, and in S3."""

@@ -29,6 +29,7 @@ from ..ports.sink import Committed, Counts, Fence, Guarantee, Prepared, Resume, 
 from ..position import BEFORE_ALL, Position
 from ..record import Batch
 from .facts import FORMAT, Facts, same_life
+from .fanning import each_of
 from .formats import Format, format_of
 from .naming import Chain, parse_name
 from .partitions import Template
@@ -127,8 +128,7 @@ class ChainSink:
         """
         if not isinstance(prepared, PreparedSpan) or prepared.final is None:
             raise UsageError("this batch has records that failed: prepare it again without them")
-        for draft in (*prepared.letters, *prepared.parts):
-            await self._create_same(draft)
+        await each_of((*prepared.letters, *prepared.parts), self._create_same)
         final = prepared.final
         if await self._create(final):
             return Committed(prepared.last, prepared.size)
