@@ -208,10 +208,12 @@ class FakeKinesisApi(KinesisApi, KinesisControl):
         stream = self._usable()
         self._check(stream.shard(shard), place)
         subscription = self._account.consumers(self._name).subscribe(consumer_arn, shard)
+        events = subscription.events(place)
         try:
-            yield subscription.events(place)
+            yield events
         finally:
             subscription.end(None)
+            await events.aclose()
 
     @override
     async def consumer(self, name: str) -> Consumer:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from ..clock import Clock
@@ -139,7 +139,7 @@ class FakeSubscription:
             self._error = error
             self._log.wake()
 
-    async def events(self, place: Place) -> AsyncIterator[Pushed]:
+    async def events(self, place: Place) -> AsyncGenerator[Pushed, None]:
         """Yield what comes from *place* on."""
         first = self._log.first(place)
         habits = self._stream.habits

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from ..errors import KstreamError, RetryableError, Throttled, Unavailable
 from .nodes import NODE, Node, refuse_the_dead
 
-__all__ = ["KINDS", "SENDER", "SERVICES", "FaultPlan"]
+__all__ = ["KINDS", "KINESIS_KINDS", "SENDER", "SERVICES", "FaultPlan"]
 
 SENDER: Final[ContextVar[str]] = ContextVar("SENDER", default="")
 """Who sent a request that is applied late: by then the network carries it, not its sender."""
@@ -46,6 +46,16 @@ KINDS: Final[Mapping[str, float]] = MappingProxyType(
 """Every kind of fault, with the highest probability per call that a seed can draw for it."""
 
 
+KINESIS_KINDS: Final[Mapping[str, float]] = MappingProxyType(
+    {
+        "expired": 0.05,  # an iterator or page token that is too old by now
+        "shuffled": 0.50,  # PutRecords takes its entries in in another order
+        "cut": 0.05,  # a subscription ends, as after 5 minutes; per event
+        "broken": 0.05,  # a subscription fails; per event
+    }
+)
+"""The same for what only Kinesis does."""
+
 _ZOMBIE: Final = 20.0
 """Seconds that a zombie's request is under way at most: others take over meanwhile."""
 
@@ -57,8 +67,8 @@ class FaultPlan:
     about their meeting. Services are down for spans within the first *horizon* virtual seconds.
     *network* is the node that late requests live on; without it there are none. A late request
     lands at the worst moment: right before somebody else changes the same thing, if that comes
-    soon. What happened is counted in `seen`, as ``SERVICE.KIND``. Set `active` to false to let the
-    system settle.
+    soon. *more* kinds, such as `KINESIS_KINDS`, are drawn beside `KINDS`. What happened is counted
+    in `seen`, as ``SERVICE.KIND``. Set `active` to false to let the system settle.
     """
 
     def __init__(
@@ -68,6 +78,7 @@ class FaultPlan:
         rates: Mapping[str, float] | None = None,
         horizon: float = 60.0,
         network: Node | None = None,
+        more: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         # A text seed is hashed by SHA-512 in `random`: no PYTHONHASHSEED in it.
         self._chance = Random(f"kstream faults {seed}")
@@ -80,6 +91,12 @@ class FaultPlan:
         drawn = {
             kind: draw.uniform(0, most) if draw.random() < 0.5 else 0.0
             for kind, most in KINDS.items()
+        }
+        # By another chance: a seed's other faults do not depend on what it is played on.
+        draw_more = Random(f"kstream faults {seed} more")
+        drawn |= {
+            kind: draw_more.uniform(0, most) if draw_more.random() < 0.5 else 0.0
+            for kind, most in more.items()
         }
         self._latency = draw.choice((0.0, 0.001, 0.02))
         self._slowest = draw.uniform(0.1, 5.0)
