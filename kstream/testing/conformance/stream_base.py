@@ -33,6 +33,13 @@ class StreamScenarios:
     """`recreate` is implemented."""
     has_ring: ClassVar[bool] = True
     """Its shards divide the ring of MD5 hash keys, and an entry may name its own."""
+    keeps_to_bytes: ClassVar[bool] = True
+    """A batch of several records has no more bytes than were asked for. (Kinesis counts records.)"""
+    carries_headers: ClassVar[bool] = True
+    """A record's ID, headers and replay number travel with it."""
+    tells_losses: ClassVar[bool] = True
+    """It can tell whether anything was trimmed between a place and the oldest record that is left.
+    (Kinesis cannot, so a loss may be named in vain, and is never passed over.)"""
     wakes_within: ClassVar[float] = 1.0
     """Seconds after a write until a waiting reader in the same process must have it."""
 
