@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from ..aws.dynamo import Item
 from ..clock import Clock
 from ..errors import UsageError
-from .fake_expressions import Condition, Given, Paths, Update
+from .fake_expressions import Condition, Paths, Update
+from .fake_paths import Given
 from .fake_table import FakeTable
 
 __all__ = ["Account", "Counts", "check_placeholders", "given", "holds"]

@@ -1,0 +1,77 @@
+"""Where an expression of DynamoDB points to: a path into an item, its placeholders filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ..errors import UsageError
+from .fake_values import Value
+
+__all__ = ["Attributes", "Given", "Path", "store"]
+
+Attributes = Mapping[str, Value]
+Path = tuple[str | int, ...]
+"""Names (or their placeholders) and places in lists."""
+
+
+class Given(NamedTuple):
+    """An item and the placeholders of a request."""
+
+    item: Attributes
+    names: Mapping[str, str]
+    values: Mapping[str, Value]
+
+    def path(self, path: Path) -> Path:
+        """Return *path* with its placeholders filled in."""
+        return tuple(
+            self._name(part) if isinstance(part, str) and part[0] == "#" else part for part in path
+        )
+
+    def _name(self, placeholder: str) -> str:
+        if placeholder not in self.names:
+            raise UsageError(f"ExpressionAttributeNames lacks {placeholder}")
+        return self.names[placeholder]
+
+    def at(self, path: Path) -> Value | None:
+        """Return what stands at *path*."""
+        found: Any = {"M": self.item}
+        for part in self.path(path):
+            inner = found.get("M" if isinstance(part, str) else "L")
+            if inner is None:
+                return None
+            if isinstance(part, str):
+                found = inner.get(part)
+            else:
+                found = inner[part] if part < len(inner) else None
+            if found is None:
+                return None
+        value: Value = found
+        return value
+
+    def value(self, name: str) -> Value:
+        """Return the value of placeholder *name*."""
+        if name not in self.values:
+            raise UsageError(f"ExpressionAttributeValues lacks {name}")
+        return self.values[name]
+
+
+def store(given: Given, after: dict[str, Value], path: Path, value: Value | None) -> None:
+    """Put *value* at *path*, or remove what is there; maps on the way are copied."""
+    *way, last = given.path(path)
+    holder: Any = after
+    for part in way:
+        old = holder.get(part) if isinstance(holder, dict) else holder[part]
+        if old is None or not ({"M", "L"} & old.keys()):
+            raise UsageError("The document path provided in the update expression is invalid")
+        kind = "M" if "M" in old else "L"
+        copy: Any = dict(old["M"]) if kind == "M" else list(old["L"])
+        holder[part] = {kind: copy}
+        holder = copy
+    if isinstance(holder, list):
+        assert isinstance(last, int)
+        holder[last : last + 1] = [] if value is None else [value]
+    elif value is None:
+        holder.pop(last, None)
+    else:
+        holder[last] = value
