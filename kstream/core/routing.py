@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
-from ..keyspace import KEYSPACE_END, hash_key
+from ..keyspace import KEYSPACE_END, HashRange, md5
 from ..shard import ShardId
 from .lineage import Lineage
 
@@ -38,18 +38,24 @@ class Router:
         if not lineage.ring:
             raise ValueError("partitions do not divide a hash ring")
         lineage.check_complete()
-        shards = lineage.open_shards()
-        self._starts = [shard.keys.start for shard in shards]
-        self._ids = [shard.id for shard in shards]
+        self._open = {shard.id: shard.keys for shard in lineage.open_shards()}
+        self.ids: list[ShardId] = list(self._open)
+        """The open shards, along the ring."""
+        self.edges: list[bytes] = [keys.start.to_bytes(16, "big") for keys in self._open.values()]
+        """Where each begins. Big-endian, as digests are: both compare as the numbers they are."""
 
     def at(self, point: int) -> ShardId:
         """Return the shard that holds hash key *point*."""
         assert 0 <= point < KEYSPACE_END, "not a hash key"
-        return self._ids[bisect_right(self._starts, point) - 1]
+        return self.ids[bisect_right(self.edges, point.to_bytes(16, "big")) - 1]
 
     def of(self, key: str) -> ShardId:
         """Return the shard that holds partition key *key*."""
-        return self._ids[bisect_right(self._starts, hash_key(key)) - 1]
+        return self.ids[bisect_right(self.edges, md5(key.encode()).digest()) - 1]
+
+    def keys_of(self, shard: ShardId) -> HashRange | None:
+        """Return the hash keys of an open shard, ``None`` if it was none of the listing's."""
+        return self._open.get(shard)
 
 
 _MULTIPLIER: Final = 0x5BD1E995

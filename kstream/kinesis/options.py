@@ -17,7 +17,9 @@ Aggregation = Literal["auto", "on", "off"]
 distributes records by itself (AUTO), where the format is not supported."""
 
 WriteOrder = Literal["ordered", "fast"]
-"""``ordered``: one request in flight per shard, retried in place. ``fast``: retries may overtake."""
+"""``ordered``: records of one key stay in order; one write has at most one aggregate of a shard,
+or one plain record of a key, in flight. ``fast``: everything at once; no order is promised, and
+receipts say so."""
 
 OutOfRange = Literal["deliver", "kcl"]
 """User records of an aggregate that hash outside their shard: ``deliver`` them, counted and
@@ -34,6 +36,9 @@ class KinesisOptions(Struct, frozen=True, kw_only=True):
     """Whether the last worker to leave deregisters the fan-out consumer."""
     out_of_range: OutOfRange = "deliver"
     aggregate: Aggregation = "auto"
+    aggregate_bytes: int = 51_200
+    """Bytes of an aggregate at the most; the KPL's default. In ``ordered`` mode a shard has one
+    aggregate of a write in flight, so this over the round trip bounds what one write does."""
     order: WriteOrder = "ordered"
     readers: Literal["kstream", "kcl"] = "kstream"
     """Who reads what we write. ``kcl``: user records that turn out to lie outside the shard their

@@ -1,0 +1,319 @@
+"""What one write sends: its entries as Kinesis records, and which of them must wait for which.
+
+Entries become *puts*, records as they travel: an aggregate of entries for one shard, or an entry
+as it is. PutRecords keeps no order among the records of a request and may refuse any of them. So
+the puts that must stay in order form a *group*, a shard's aggregates or a key's plain records,
+and a request carries at most one of each group: its next *level*.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+from msgspec import Struct
+
+from ..core.aggregation import MAGIC
+from ..core.packing import OUTER_KEY, Packed, pack
+from ..core.routing import Router, spread
+from ..keyspace import KEYSPACE_END, hash_key, md5
+from ..record import Entry, Failure, Outcome
+from .api import PutEntry
+from .layout import Layout
+from .tags import to_tags
+
+__all__ = ["Group", "Plan", "Spreader", "plan_aggregates", "plan_plain", "point_of"]
+
+LONGEST_KEY: Final = 256
+"""Characters of a partition key."""
+
+Group = int | str
+"""A shard's index, a key, or below 0: a put that waits for no other."""
+
+
+class Plan(Struct):
+    """What one write sends. ``owners`` holds, for each put, the entries it carries: one index
+    for an entry that goes as it is, several for an aggregate."""
+
+    puts: list[PutEntry]
+    owners: list[int | list[int]]
+    groups: list[Group]
+    levels: list[list[int]]
+    """Puts by when they may be sent: no level has two of one group."""
+    ordered: bool
+    """Whether order per key is promised at all."""
+    keyless: bool = False
+    """Whether any entry has no key, and so no order."""
+    simple: bool = False
+    """Whether each put is one entry that has a key and its order."""
+
+
+class Spreader:
+    """Gives records without a key their places, one after the other all over the ring."""
+
+    def __init__(self, first: int) -> None:
+        self._next = first
+
+    def place(self) -> int:
+        """Return the next hash key."""
+        self._next += 1
+        return spread(self._next)
+
+
+# -- aggregated ------------------------------------------------------------------------------------
+
+
+def plan_aggregates(
+    entries: Sequence[Entry],
+    outcomes: list[Outcome | None],
+    layout: Layout,
+    *,
+    limit: int,
+    ordered: bool,
+    spreader: Spreader,
+) -> Plan:
+    """Return *entries* in aggregates of *limit* bytes, one row of them for each shard.
+
+    What can never be sent gets its failure in *outcomes* here.
+    """
+    ordered = ordered and layout.placed
+    lanes, keyless, free = _routed(entries, outcomes, layout.router if layout.placed else None)
+    plan = Plan([], [], [], [], ordered, keyless=free or bool(keyless))
+    builder = _Builder(plan, entries, outcomes, layout)
+    for place, lane in enumerate(lanes):
+        level = 0
+        group: Group | None = place if ordered else None
+        for packed, members in _cut(entries, lane, min(limit, layout.largest), None):
+            level += builder.add(packed, members, group, level)
+    for members, point in _runs(entries, keyless, limit, len(lanes), spreader):
+        for packed, cut in _cut(entries, members, min(limit, layout.largest), point):
+            builder.add(packed, cut, None, 0, point)
+    return plan
+
+
+class _Builder:
+    """Puts a plan together from aggregates."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        entries: Sequence[Entry],
+        outcomes: list[Outcome | None],
+        layout: Layout,
+    ) -> None:
+        self._plan = plan
+        self._entries = entries
+        self._outcomes = outcomes
+        self._layout = layout
+
+    def add(
+        self,
+        packed: Packed,
+        members: list[int],
+        group: Group | None,
+        level: int,
+        point: int | None = None,
+    ) -> bool:
+        """Add an aggregate, or its only entry as it is if that says as much. Returns whether
+        there was anything to add: an entry may be too large."""
+        first = self._entries[members[0]]
+        plain = len(members) == 1 and _may_go_plain(first)
+        if plain:
+            put = PutEntry(first.data, first.key, first.hash_key if self._layout.placed else None)
+        elif self._layout.placed:
+            put = PutEntry(packed.data, OUTER_KEY, point_of(first) if point is None else point)
+        else:
+            put = PutEntry(packed.data, OUTER_KEY)
+        size = len(put.data) + len((put.key or "").encode())
+        if size > self._layout.largest:
+            self._outcomes[members[0]] = _too_large(size, self._layout, wrapped=not plain)
+            return False
+        plan = self._plan
+        number = len(plan.puts)
+        plan.puts.append(put)
+        plan.owners.append(members[0] if plain else members)
+        plan.groups.append(-1 - number if group is None else group)
+        while len(plan.levels) <= level:
+            plan.levels.append([])
+        plan.levels[level].append(number)
+        return True
+
+
+def _routed(
+    entries: Sequence[Entry], outcomes: list[Outcome | None], router: Router | None
+) -> tuple[list[list[int]], list[int], bool]:
+    """Return the entries of each shard, those with neither key nor place, and whether some have
+    a place and no key."""
+    edges = [b""] if router is None else router.edges
+    lanes: list[list[int]] = [[] for _ in edges]
+    keyless: list[int] = []
+    free = False
+    for number, entry in enumerate(entries):
+        key, name = entry.key, entry.id
+        if (
+            key.__class__ is str
+            and entry.data.__class__ is bytes
+            and entry.headers is None
+            and entry.hash_key is None
+            and 0 < len(key) <= LONGEST_KEY
+            and key.isascii()
+            and (name is None or (name.__class__ is str and len(name) > 0 and name.isascii()))
+        ):
+            place = bisect_right(edges, md5(key.encode()).digest()) - 1
+            lanes[place].append(number)
+        elif (why := _malformed(entry)) is not None:
+            outcomes[number] = Failure(why, retryable=False)
+        elif entry.key is None and entry.hash_key is None:
+            keyless.append(number)
+        else:
+            free = free or entry.key is None
+            lanes[bisect_right(edges, point_of(entry).to_bytes(16, "big")) - 1].append(number)
+    return lanes, keyless, free
+
+
+def _cut(
+    entries: Sequence[Entry], lane: list[int], limit: int, point: int | None
+) -> list[tuple[Packed, list[int]]]:
+    """Return *lane* cut into aggregates, each with the entries in it."""
+    found, begin = [], 0
+    chosen = entries if len(lane) == len(entries) else [entries[number] for number in lane]
+    for packed in pack(chosen, limit, tags=_tags, place=point):
+        found.append((packed, lane[begin : begin + packed.count]))
+        begin += packed.count
+    return found
+
+
+def _runs(
+    entries: Sequence[Entry], keyless: list[int], limit: int, shards: int, spreader: Spreader
+) -> list[tuple[list[int], int]]:
+    """Return entries without a key in runs for different places: as few runs as fill their
+    aggregates, as many as there are shards at most."""
+    if not keyless:
+        return []
+    size = sum(len(entries[number].data) for number in keyless)
+    count = min(shards, len(keyless), 1 + size // limit)
+    edges = [len(keyless) * n // count for n in range(count + 1)]
+    return [(keyless[low:high], spreader.place()) for low, high in pairwise(edges)]
+
+
+def _may_go_plain(entry: Entry) -> bool:
+    """Whether *entry* needs no aggregate around it to come out as it went in."""
+    return (
+        entry.id is None
+        and not entry.headers
+        and not entry.replay
+        and entry.key is not None
+        and not entry.data.startswith(MAGIC)
+    )
+
+
+# -- plain -----------------------------------------------------------------------------------------
+
+
+def plan_plain(
+    entries: Sequence[Entry],
+    outcomes: list[Outcome | None],
+    layout: Layout,
+    *,
+    ordered: bool,
+    spreader: Spreader,
+) -> Plan:
+    """Return *entries* as they are, a row of them for each key. IDs and replay numbers, which
+    only an aggregate can carry, stay behind; headers are refused."""
+    plan = Plan([], [], [], [], ordered and layout.placed)
+    turns: dict[str, int] = {}
+    placed, largest = layout.placed, layout.largest - 4 * LONGEST_KEY
+    for number, entry in enumerate(entries):
+        key, data, point = entry.key, entry.data, entry.hash_key
+        if not (
+            key.__class__ is str
+            and data.__class__ is bytes
+            and entry.headers is None
+            and point is None
+            and 0 < len(key) <= LONGEST_KEY
+            and key.isascii()
+            and len(data) <= largest
+        ):
+            why = _malformed(entry) or _unfit_as_it_is(entry, layout)
+            if why is not None:
+                outcomes[number] = (
+                    why if isinstance(why, Failure) else Failure(why, retryable=False)
+                )
+                continue
+            if not placed:
+                point = None
+            elif key is None:
+                point = spreader.place() if point is None else point
+        put = len(plan.puts)
+        level = 0
+        if key is None or not plan.ordered:
+            plan.keyless = plan.keyless or key is None
+            plan.groups.append(-1 - put)
+        else:
+            level = turns.get(key, 0)
+            turns[key] = level + 1
+            plan.groups.append(key)
+        if level == len(plan.levels):
+            plan.levels.append([])
+        plan.levels[level].append(put)
+        plan.owners.append(number)
+        plan.puts.append(PutEntry(data, _wire_key(key, point), point))
+    plan.simple = plan.ordered and not plan.keyless
+    return plan
+
+
+def _wire_key(key: str | None, point: int | None) -> str | None:
+    """Return *key*; where there is none and the service wants one, the place of the record."""
+    return str(point) if key is None and point is not None else key
+
+
+def _unfit_as_it_is(entry: Entry, layout: Layout) -> Failure | None:
+    if entry.headers:
+        return Failure(
+            "headers travel in aggregates only, and aggregation is off for this stream",
+            retryable=False,
+        )
+    size = len(entry.data) + len((entry.key or "").encode())
+    return _too_large(size, layout, wrapped=False) if size > layout.largest else None
+
+
+# -- entries ---------------------------------------------------------------------------------------
+
+
+def _tags(entry: Entry) -> dict[str, str] | None:
+    return to_tags(entry.headers, entry.replay)
+
+
+def point_of(entry: Entry) -> int:
+    """Return the hash key at which *entry* lies; one without a key lies anywhere."""
+    return hash_key(entry.key or "") if entry.hash_key is None else entry.hash_key
+
+
+def _too_large(size: int, layout: Layout, *, wrapped: bool) -> Failure:
+    what = f"{size} bytes" + (" with what carries its ID and headers" if wrapped else "")
+    return Failure(f"{what}: the stream takes records of {layout.largest} at most", retryable=False)
+
+
+def _malformed(entry: Entry) -> str | None:
+    """Return why *entry* can never be sent, ``None`` if its form is right."""
+    data: object = entry.data
+    place: object = entry.hash_key
+    headers: object = entry.headers or {}
+    if not isinstance(data, bytes):
+        return f"data must be bytes, not {type(data).__name__}"
+    if place is not None and not (isinstance(place, int) and 0 <= place < KEYSPACE_END):
+        return "hash_key must be an int on the ring: 0 to 2**128 - 1"
+    if not isinstance(headers, dict) or not all(isinstance(v, bytes) for v in headers.values()):
+        return "headers must map text to bytes"
+    key: object = entry.key
+    if key is not None and not (isinstance(key, str) and 0 < len(key) <= LONGEST_KEY):
+        return f"a key is text of 1 to {LONGEST_KEY} characters"
+    if not all(isinstance(text, str) for text in (entry.id or "", *headers)):
+        return "an ID and the names of headers must be text"
+    try:
+        "".join([entry.key or "", entry.id or "", *headers]).encode()
+    except UnicodeEncodeError:
+        return "key, ID and the names of headers must be text that UTF-8 can express"
+    return None
