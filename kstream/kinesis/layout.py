@@ -26,7 +26,7 @@ _AGE: Final = 60.0
 _SUMMARY_AGE: Final = 600.0
 """The same for the description: all clients of an account share 20 calls a second."""
 _FIRST: Final = 10.0
-_LATER: Final = 2.0
+_LATER: Final = 1.0
 """Seconds to wait for the first listing, and for one that is to take the place of another."""
 _SHORTEST: Final = 1.0
 _LONGEST: Final = 30.0
@@ -89,7 +89,7 @@ class Layouts:
                 if isinstance(error, TimeoutError):
                     raise Unavailable(f"no listing of the shards came in {_FIRST:g} s") from error
                 raise
-            self._rest(now)  # what is wrong will meet the write itself, if it matters
+            self._rest()  # what is wrong will meet the write itself, if it matters
             return
         self._layout = layout
         if before is not None and before.router.ids == layout.router.ids:
@@ -98,8 +98,9 @@ class Layouts:
             self._pause = _SHORTEST
         self._due = now + _AGE
 
-    def _rest(self, now: float) -> None:
-        self._due = now + self._pause
+    def _rest(self) -> None:
+        self._asked = self._monotonic()  # it may have taken all the time it was given
+        self._due = self._asked + self._pause
         self._pause = min(_LONGEST, 2 * self._pause)
 
     async def _read(self, now: float) -> Layout:
