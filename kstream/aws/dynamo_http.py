@@ -11,7 +11,7 @@ from ..clock import Clock
 from ..errors import KstreamError
 from .dynamo import ConditionFailed
 from .errors import error_body, error_code
-from .http import Answer, JsonService, Limits
+from .http import Answer, JsonService, Limits, decoded
 from .session import AwsSession
 
 __all__ = ["HttpDynamo", "open_dynamo"]
@@ -49,11 +49,14 @@ class HttpDynamo:
 
     async def call(self, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Make *action* (`DynamoApi.call`)."""
+
+        def read(answer: Answer) -> dict[str, Any]:
+            if answer.status >= 300:
+                raise self._refusal(action, answer)
+            return decoded(action, answer.body)
+
         body = msgspec.json.encode(request)
-        answer = await self._http.send(action, body, repeatable=action.startswith(_READS))
-        if answer.status >= 300:
-            raise self._refusal(action, answer)
-        return msgspec.json.decode(answer.body, type=dict[str, Any])
+        return await self._http.send(action, body, read, repeatable=action.startswith(_READS))
 
     def _refusal(self, action: str, answer: Answer) -> KstreamError:
         said = error_body(answer.body)

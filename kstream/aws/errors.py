@@ -101,6 +101,9 @@ _MEANING: Final[dict[str, type[KstreamError]]] = {
     "ValidationError": UsageError,
 }
 
+_LONGEST: Final = 300
+"""Characters of a service's message that an error carries."""
+
 RENEWABLE: Final = frozenset({"ExpiredToken", "ExpiredTokenException"})
 """The session's token ran out: with credentials that can be renewed, the call may be made again."""
 
@@ -143,14 +146,15 @@ def error_code(body: Any, header: str = "") -> str:
 
 
 def error_message(body: Any) -> str:
-    """Return the message of an error answer's JSON *body*, or nothing."""
+    """Return the message of an error answer's JSON *body* (its beginning), or nothing."""
     if not isinstance(body, dict):
         return ""
     text = body.get("message") or body.get("Message") or ""
-    return text if isinstance(text, str) else ""
+    # Some servers quote the whole request, records and all: that belongs into no log.
+    return text[:_LONGEST] if isinstance(text, str) else ""
 
 
-def error_body(raw: bytes) -> Any:
+def error_body(raw: bytes | memoryview) -> Any:
     """Return the JSON of an error answer, or `None` where it is something else (a proxy's page)."""
     try:
         return msgspec.json.decode(raw)

@@ -11,23 +11,27 @@ import asyncio
 import errno
 import io
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+import msgspec
 from msgspec import Struct
 
 from ..clock import Clock
 from ..errors import ClosedError, KstreamError, Unavailable
 from .errors import RENEWABLE, SKEWED, error_body, error_code, error_message, translated
 from .session import AwsSession, Endpoint
+from .shelf import Body, Shelf
 from .signing import sign
 
-__all__ = ["Answer", "JsonService", "Limits"]
+__all__ = ["Answer", "JsonService", "Limits", "decoded"]
+
+T = TypeVar("T")
 
 _NOT_OURS: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that aiohttp would add; the JSON protocols do without them or set their own."""
@@ -54,9 +58,18 @@ class Answer(NamedTuple):
     """What the service said: its HTTP status, body, clock (ms; 0: not said) and error header."""
 
     status: int
-    body: bytes
+    body: Body
     at: int
     error: str = ""
+
+
+def decoded(action: str, body: Body) -> dict[str, Any]:
+    """Return an answer's JSON object; an empty body is an empty one. Raises `Unavailable`: a
+    proxy or a cut may have made an answer into something else."""
+    try:
+        return msgspec.json.decode(body or b"{}", type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise Unavailable(f"{action}: an answer that cannot be read: {error}") from None
 
 
 class JsonService:
@@ -86,32 +99,36 @@ class JsonService:
 
     # -- calls ---------------------------------------------------------------------------------
 
-    async def call(self, action: str, body: bytes, *, repeatable: bool = False) -> Answer:
-        """Make *action* and return its answer. Raises what `refusal` makes of a refusal."""
-        answer = await self.send(action, body, repeatable=repeatable)
-        if answer.status >= 300:
-            raise self.refusal(action, answer)
-        return answer
+    async def call(
+        self, action: str, body: bytes, read: Callable[[Answer], T], *, repeatable: bool = False
+    ) -> T:
+        """Make *action* and return what *read* makes of its answer.
 
-    async def send(self, action: str, body: bytes, *, repeatable: bool = False) -> Answer:
-        """Make *action* and return its answer, a refusal too. Raises `Unavailable` without one."""
+        The answer's body is gone when *read* returns. Raises what `refusal` makes of a refusal,
+        and `Unavailable` where there is no answer.
+        """
+
+        def judged(answer: Answer) -> T:
+            if answer.status >= 300:
+                raise self.refusal(action, answer)
+            return read(answer)
+
+        return await self.send(action, body, judged, repeatable=repeatable)
+
+    async def send(
+        self, action: str, body: bytes, read: Callable[[Answer], T], *, repeatable: bool = False
+    ) -> T:
+        """Make *action* and return what *read* makes of its answer, which may be a refusal."""
         road = await self._opened()
-        try:
-            return await self._sent(road, action, body)
-        except aiohttp.ClientError as error:
-            if not (repeatable and _dropped(error)) or self._closed:
-                raise road.silence(action, error) from error
-        except TimeoutError as error:
-            raise road.silence(action, error) from error
-        try:
-            return await self._sent(road, action, body)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise road.silence(action, error) from error
-
-    async def _sent(self, road: _Road, action: str, body: bytes) -> Answer:
-        headers = await self._signed(road.endpoint, action, body)
-        async with road.post(headers, body) as response:
-            return self._answer(response, await response.read())
+        for last in (not repeatable, True):
+            try:
+                headers = await self._signed(road.endpoint, action, body)
+                async with road.post(headers, body) as response, road.shelf.body(response) as got:
+                    return read(self._answer(response, got))
+            except (aiohttp.ClientError, TimeoutError) as error:
+                if last or self._closed or not _dropped(error):
+                    raise road.silence(action, error) from error
+        raise AssertionError  # the last turn returns or raises
 
     @asynccontextmanager
     async def stream(self, action: str, body: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -125,11 +142,11 @@ class JsonService:
         try:
             async with asyncio.timeout(self._limits.connect + self._limits.read):
                 response = await road.open(headers, body)
+                if response.status >= 300:
+                    raise self.refusal(action, self._answer(response, await response.read()))
         except (aiohttp.ClientError, TimeoutError) as error:
             raise road.silence(action, error) from error
         try:
-            if response.status >= 300:
-                raise self.refusal(action, self._answer(response, await response.read()))
             pieces = road.pieces(action, response)
             try:
                 yield pieces
@@ -144,12 +161,14 @@ class JsonService:
             "X-Amz-Target": f"{endpoint.target}.{action}",
         }
         keys = await self.session.keys()
+        if self._closed:
+            raise ClosedError(f"the connection to {self._service} is closed")
         sign(endpoint, keys, headers, body, self._clock.now() + self.skew)
         return headers
 
     # -- answers -------------------------------------------------------------------------------
 
-    def _answer(self, response: aiohttp.ClientResponse, body: bytes) -> Answer:
+    def _answer(self, response: aiohttp.ClientResponse, body: Body) -> Answer:
         headers = response.headers
         error = "" if response.status < 300 else headers.get("x-amzn-errortype", "")
         return Answer(response.status, body, self._instant(headers.get("Date", "")), error)
@@ -202,6 +221,7 @@ class _Road:
     def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
         self.endpoint = endpoint
         url = urlsplit(endpoint.url)
+        self.shelf = Shelf()
         self._url = endpoint.url
         self._host = url.netloc
         # Asked once: aiohttp's own `trust_env` reads the environment and ~/.netrc at every call.
@@ -234,7 +254,7 @@ class _Road:
         )
 
     async def open(self, headers: dict[str, str], body: bytes) -> aiohttp.ClientResponse:
-        """Return the answer's head, on a connection of its own."""
+        """Return the answer's head, on a connection of its own that ends with it."""
         return await self._streams.post(
             self._url, data=body, headers=headers, proxy=self._proxy, allow_redirects=False
         )
@@ -272,7 +292,7 @@ def _trust(endpoint: Endpoint) -> ssl.SSLContext | bool:
     return ssl.create_default_context(cafile=endpoint.ca_bundle)
 
 
-def _dropped(error: aiohttp.ClientError) -> bool:
+def _dropped(error: Exception) -> bool:
     """Return whether a kept connection had been closed when the request was written to it."""
     if isinstance(error, aiohttp.ClientConnectorError):
         return False

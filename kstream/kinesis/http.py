@@ -6,24 +6,24 @@ HTTP/2 can take this class's place behind `kinesis.api`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
-
-import msgspec
+from typing import Any, Final, TypeVar
 
 from ..aws.errors import error_body, error_message, translated
-from ..aws.http import JsonService
+from ..aws.http import Answer, JsonService, decoded
 from ..aws.session import AwsSession
 from ..clock import Clock
 from ..errors import ConfigError, Unavailable
 from ..shard import ShardId
-from . import wire
+from . import wire, wire_stream
 from .addressing import Address
 from .api import Consumer, Place, Pushed, Put, PutEntry, Records, Refused, ShardPage, Summary
 from .eventstream import Frames, Message
 
 __all__ = ["HttpKinesis", "open_kinesis"]
+
+T = TypeVar("T")
 
 _READS: Final = ("Describe", "Get", "List")
 """Actions that begin so change nothing."""
@@ -61,35 +61,34 @@ class HttpKinesis:
 
     async def describe(self) -> Summary:
         """DescribeStreamSummary."""
-        action = "DescribeStreamSummary"
-        answer = await self._http.call(action, wire.encode(self._plain), repeatable=True)
-        return wire.summary_of(answer.body, answer.at)
+        return await self._ask("DescribeStreamSummary", self._plain, wire_stream.summary_of)
 
     async def list_shards(self, token: str | None = None) -> ShardPage:
         """ListShards, closed shards included."""
         # The token names the stream; the API refuses a request that names it twice.
         request = {"NextToken": token} if token else self._plain
-        answer = await self._http.call("ListShards", wire.encode(request), repeatable=True)
-        return wire.shard_page_of(answer.body)
+        return await self._ask("ListShards", request, wire_stream.shard_page_of)
 
     async def shard_iterator(self, shard: ShardId, place: Place) -> str:
         """GetShardIterator."""
         request = {"ShardId": shard, **wire.iterator_place(place), **self._plain}
-        answer = await self._http.call("GetShardIterator", wire.encode(request), repeatable=True)
-        return wire.iterator_of(answer.body)
+        return await self._ask("GetShardIterator", request, wire.iterator_of)
 
     async def get_records(self, shard: ShardId, iterator: str, limit: int) -> Records:
         """GetRecords."""
         request = {"ShardIterator": iterator, "Limit": limit, **self._in_reads}
-        answer = await self._http.call("GetRecords", wire.encode(request), repeatable=True)
-        return wire.records_of(answer.body, answer.at)
+        return await self._ask("GetRecords", request, wire.records_of)
+
+    async def _ask(self, action: str, request: Mapping[str, Any], read: Callable[[Answer], T]) -> T:
+        """Make a call that changes nothing."""
+        return await self._http.call(action, wire.encode(request), read, repeatable=True)
 
     # -- writing -------------------------------------------------------------------------------
 
     async def put_records(self, entries: Sequence[PutEntry]) -> list[Put | Refused]:
         """PutRecords."""
-        answer = await self._http.call("PutRecords", wire.put_body(entries, self._plain))
-        return wire.puts_of(answer.body, len(entries))
+        body = wire.put_body(entries, self._plain)
+        return await self._http.call("PutRecords", body, wire.puts_of(len(entries)))
 
     # -- push ----------------------------------------------------------------------------------
 
@@ -113,20 +112,19 @@ class HttpKinesis:
     async def consumer(self, name: str) -> Consumer:
         """DescribeStreamConsumer."""
         request = {"StreamARN": await self._arn(), "ConsumerName": name}
-        action = "DescribeStreamConsumer"
-        answer = await self._http.call(action, wire.encode(request), repeatable=True)
-        return wire.described_consumer(answer.body)
+        return await self._ask("DescribeStreamConsumer", request, wire_stream.described_consumer)
 
     async def register_consumer(self, name: str) -> Consumer:
         """RegisterStreamConsumer."""
         request = {"StreamARN": await self._arn(), "ConsumerName": name}
-        answer = await self._http.call("RegisterStreamConsumer", wire.encode(request))
-        return wire.registered_consumer(answer.body)
+        body = wire.encode(request)
+        return await self._http.call(
+            "RegisterStreamConsumer", body, wire_stream.registered_consumer
+        )
 
     async def deregister_consumer(self, name: str) -> None:
         """DeregisterStreamConsumer."""
-        request = {"StreamARN": await self._arn(), "ConsumerName": name}
-        await self._http.call("DeregisterStreamConsumer", wire.encode(request))
+        await self.call("DeregisterStreamConsumer", {"ConsumerName": name})
 
     async def _arn(self) -> str:
         if not self._address.arn:
@@ -140,8 +138,10 @@ class HttpKinesis:
         arn = await self._arn() if self._address.wants_arn(action) else ""
         fields = self._address.fields_of(action, arn)
         body = wire.encode({**fields, **request})
-        answer = await self._http.call(action, body, repeatable=action.startswith(_READS))
-        return msgspec.json.decode(answer.body, type=dict[str, Any]) if answer.body else {}
+        repeatable = action.startswith(_READS)
+        return await self._http.call(
+            action, body, lambda answer: decoded(action, answer.body), repeatable=repeatable
+        )
 
     async def aclose(self) -> None:
         """Release connections. Closing twice does no harm."""
