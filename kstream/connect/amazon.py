@@ -261,10 +261,5 @@ async def open_bucket(location: Location) -> tuple[ObjectStore, Guarantee]:
     _needs_extra("S3")
     from ..objects.s3 import open_s3
 
-    store = open_s3(location.path, location.query)
-    try:
-        await store.open()
-    except BaseException:
-        await store.aclose()
-        raise
+    store = await open_s3(location.path, location.query)
     return store, store.guarantee
