@@ -22,6 +22,7 @@ from .connect import (
     open_stream,
     stream_location,
 )
+from .connect.kcl import open_team
 from .core.dedup import DedupLimits
 from .engine.heart import ThreadHost
 from .engine.world import World
@@ -87,6 +88,9 @@ async def open_ground(wanted: Wanted) -> AsyncIterator[Ground]:
         opened.push_async_callback(stream.aclose)
         leases = await open_leases(wanted.stream, wanted.group, wanted.leases)
         opened.push_async_callback(leases.aclose)
+        team = open_team(wanted.leases, clock=clock)
+        if team is not None:
+            opened.push_async_callback(team.aclose)
         seen = (
             await open_seen(wanted.stream, wanted.group, wanted.leases)
             if wanted.dedup is not None
@@ -115,6 +119,7 @@ async def open_ground(wanted: Wanted) -> AsyncIterator[Ground]:
                 on_data_loss=settings.on_data_loss,
             ),
             heart=ThreadHost(),
+            assigns=None if team is None else team.assign,
         )
 
 

@@ -131,8 +131,7 @@ class KclPeer:
         named = tuple(dict.fromkeys((*children, *lineage.children_of(shard))))
         for child in named:
             if child in lineage:  # one that is not listed yet is found by `lacking`
-                lease = created(lineage[child], TRIM_HORIZON)
-                await self._patient(held, lambda: self._table.create(lease))  # noqa: B023
+                await self._bear(held, lineage, child)
         async with held.lock:
             await self._write(held, ending(held.lease.epoch, held.lease.marks, named))
         self._let_go(held, "it was finished already")
@@ -152,6 +151,16 @@ class KclPeer:
         self._stopping = True
         self._stirred.set()
         self._wake.set()
+
+    async def _bear(self, held: _Held, lineage: Lineage, child: ShardId) -> None:
+        """Create the lease of a *child*, after that of its other parent if nobody made one yet: a
+        parent without a lease holds nobody back, and would be left out for good."""
+        if await self._patient(held, lambda: self._table.get(child)) is not None:
+            return
+        others = [name for name in lineage[child].parents if name != held.lease.shard]
+        first = [created(lineage[name], self._initial) for name in others if name in lineage]
+        for lease in (*first, created(lineage[child], TRIM_HORIZON)):
+            await self._patient(held, lambda: self._table.create(lease))  # noqa: B023
 
     # -- one lease -----------------------------------------------------------------------------
 
