@@ -74,6 +74,11 @@ class Course:
         behind the gap and says nothing, so that the place has to be sought again."""
         return not self._sought and self._doubtful()
 
+    @property
+    def repeats(self) -> int:
+        """How many Kinesis records come again before the first that is new: one, which was sought."""
+        return int(self._sought and self._anchor >= 0)
+
     def seek(self) -> Place:
         """Return where to begin, or to go on after whatever was open before is gone."""
         self._sought = self._filters = True

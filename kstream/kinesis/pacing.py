@@ -33,17 +33,16 @@ class Quota(Struct, frozen=True):
     calls: float = 5.0
     """Of GetRecords; of GetShardIterator as many again."""
     bytes: float = 2 << 20
-    penalty_from: int = 10 << 20
-    """An answer of so many bytes closes the shard for `penalty` seconds."""
-    penalty: float = 5.0
 
 
 KINESIS: Final = Quota()
-UNLIMITED: Final = Quota(calls=1e9, bytes=1e15, penalty_from=1 << 62)
+UNLIMITED: Final = Quota(calls=1e9, bytes=1e15)
 """For servers that stand in for Kinesis and set no limits."""
 
 _SLACK: Final = 64 << 10
-"""The service weighs an answer its own way: a little less than the limit may be the limit."""
+"""The service weighs answers its own way: a little less than the limit may be the limit."""
+_INSTANT: Final = 1e-6
+"""Seconds: a float's remainder of a pause, too short for any clock to move."""
 _REMEMBERED: Final = 1024
 _FIRST: Final = 0.2
 _MOST: Final = 10.0
@@ -60,7 +59,7 @@ class ShardPace:
         # One token at once: calls are spaced evenly, so that no second ever holds a sixth.
         self._calls = Bucket(quota.calls, 1)
         self._iterators = Bucket(quota.calls, 1)
-        self._bytes = Bucket(quota.bytes, quota.bytes)
+        self._bytes = Bucket(quota.bytes, quota.bytes - _SLACK)
         self._closed_until = 0.0
         self._refusals = 0
 
@@ -77,7 +76,7 @@ class ShardPace:
             delay = self._calls.take(1, clock.monotonic())
         if delay > 0:
             await asyncio.sleep(delay)
-        while (delay := self._closed(clock.monotonic())) > 0:
+        while (delay := self._closed(clock.monotonic())) > _INSTANT:
             await asyncio.sleep(delay)
 
     def _closed(self, now: float) -> float:
@@ -88,9 +87,9 @@ class ShardPace:
         """Note that an answer of *size* bytes came at *now* (monotonic seconds)."""
         with self._lock:
             self._refusals = 0
-            self._bytes.take(size, now)
-            if size >= self._quota.penalty_from - _SLACK:
-                self._closed_until = max(self._closed_until, now + self._quota.penalty)
+            # More than a second's worth is paid in full, as the 5 s after 10 MiB are.
+            burst = self._quota.bytes
+            self._bytes.take(size if size <= burst else size + burst, now)
 
     def refused(self, now: float, chance: random.Random) -> float:
         """Note that a call was refused at *now*; return how long (seconds) the shard rests."""

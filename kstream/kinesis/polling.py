@@ -123,9 +123,10 @@ class PollingReader(ShardReader):
     async def _opened(self) -> tuple[Course, ShardPace]:
         if self._course is None or self._pace is None:
             summary = await self._source.summary()
-            shard, young = await self._source.shard(self._shard)
+            shard = await self._source.shard(self._shard)
             if shard is None:
                 raise NotFound(f"{summary.name} does not list {self._shard}")
+            young = self._owed_since > 0 and await self._source.is_young(shard)
             self._pace = self._source.pacing.of(summary.arn, self._shard)
             self._course = Course(self._source, shard, self._start, self._owed_since, young=young)
         return self._course, self._pace
@@ -140,7 +141,8 @@ class PollingReader(ShardReader):
         await pace.turn(source.clock)
         asked = source.time.now()
         try:
-            answer = await source.api.get_records(self._shard, iterator, self._limit(most))
+            limit = min(self._limit(most) + course.repeats, MOST_RECORDS)
+            answer = await source.api.get_records(self._shard, iterator, limit)
         except ExpiredToken:
             self._iterator = None
             return None

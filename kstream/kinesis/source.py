@@ -20,6 +20,7 @@ __all__ = ["ServiceClock", "Source"]
 _FRESH: Final = 5.0
 """Seconds for which a summary is believed: DescribeStreamSummary has 20 calls a second, and that
 for all of an account."""
+_LOOKS: Final = 2
 
 
 class ServiceClock:
@@ -86,8 +87,9 @@ class Source:
         asked = self.clock.monotonic()
         async with self._describing:  # many may ask at once, and one answer will do for them all
             if self._summary is None or self._described < asked - (0 if fresh else _FRESH):
-                self._described = self.clock.monotonic()
+                began = self.clock.monotonic()
                 self._summary = await self._describe()
+                self._described = began
             return self._summary
 
     async def _describe(self) -> Summary:
@@ -115,17 +117,23 @@ class Source:
         self._known = dict(lineage)
         return lineage
 
-    async def shard(self, shard: ShardId) -> tuple[Shard | None, bool]:
-        """Return *shard* (``None`` if it is not listed), and whether a parent of it is listed.
-
-        From the last listing, if that had it: a shard never changes its range or parents.
-        """
+    async def shard(self, shard: ShardId) -> Shard | None:
+        """Return *shard*, ``None`` if it is not listed. From the last listing, if that had it: a
+        shard never changes its range or parents."""
         if shard not in self._known:
             async with self._listing:
                 if shard not in self._known:
                     await self.shards()
-        found = self._known.get(shard)
-        return found, found is not None and any(parent in self._known for parent in found.parents)
+        return self._known.get(shard)
+
+    async def is_young(self, shard: Shard) -> bool:
+        """Return whether a parent of *shard* is listed: then it was opened within retention, and
+        has lost nothing yet. Asks twice before it says no: a listing may lack a shard."""
+        for _ in range(_LOOKS if shard.parents else 0):
+            if any(parent in self._known for parent in shard.parents):
+                return True
+            await self.shards()
+        return any(parent in self._known for parent in shard.parents)
 
     async def confirm_gone(self, shard: ShardId) -> tuple[ShardId, ...]:
         """Return the children of *shard*, which the service says it does not have.
