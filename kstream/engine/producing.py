@@ -249,8 +249,8 @@ class Sender:
                         outcome.shard,
                         outcome.sequence,
                         outcome.sub,
-                        delivery.attempts,
-                        delivery.entry.key is not None,
+                        delivery.attempts - 1 + outcome.attempts,
+                        outcome.ordered and delivery.entry.key is not None,
                     )
                 delivery.entry = SENT
                 delivered += 1
