@@ -14,7 +14,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -23,10 +23,12 @@ from ..errors import ConfigError, MissingExtra
 from ..kinesis.options import KinesisOptions
 from ..ports.objects import ObjectStore
 from ..ports.sink import Guarantee
+from ..ports.stream import Stream
 from ..settings import KNOBS
 from ..urls import Location
 
 if TYPE_CHECKING:
+    from ..kinesis.http import HttpKinesis
     from ..leases.dynamodb import DynamoTable
     from ..ports.seen import SeenStore
     from .stores import Groups
@@ -40,12 +42,15 @@ __all__ = [
     "default_table",
     "kcl_companion",
     "open_bucket",
+    "open_kinesis_control",
     "open_kinesis_stream",
     "open_region",
     "open_region_groups",
     "open_seen_table",
     "open_table",
 ]
+
+S = TypeVar("S", bound=Stream)
 
 _PLACE: Final = frozenset({"region", "endpoint"})
 KCL_KEYS: Final = frozenset({"failover", "initial"})
@@ -96,22 +101,46 @@ def _region(location: Location) -> str | None:
     return location.query.get("region", arn[1] if arn else None)
 
 
-async def open_kinesis_stream(location: Location, *, clock: Clock, group: str) -> ControlledStream:
+async def open_kinesis_stream(location: Location, *, clock: Clock, group: str) -> Stream:
     """Return the Kinesis stream at *location*. Raises `NotFound`, `AccessRefused`."""
-    _needs_extra("a Kinesis stream")
+    from ..kinesis.pacing import process_pacing
+    from ..kinesis.stream import KinesisStream
+
+    stream = KinesisStream(
+        _api(location, clock),
+        clock=clock,
+        chance=random.Random(),
+        options=_options(location),
+        group=group,
+        pacing=process_pacing(),
+    )
+    return await _answering(stream)
+
+
+async def open_kinesis_control(location: Location, *, clock: Clock) -> ControlledStream:
+    """Return the same with the means to change its shards."""
     from ..kinesis.control import ControlledKinesis
+
+    stream = ControlledKinesis(
+        _api(location, clock), clock=clock, chance=random.Random(), options=_options(location)
+    )
+    return await _answering(stream)
+
+
+def _api(location: Location, clock: Clock) -> HttpKinesis:
+    _needs_extra("a Kinesis stream")
     from ..kinesis.http import open_kinesis
 
-    arn = location.scheme == "arn"
-    api = open_kinesis(
-        f"arn:{location.path}" if arn else location.path,
+    return open_kinesis(
+        f"arn:{location.path}" if location.scheme == "arn" else location.path,
         region=_region(location),
         endpoint=location.query.get("endpoint"),
         clock=clock,
     )
-    stream = ControlledKinesis(
-        api, clock=clock, chance=random.Random(), options=_options(location), group=group
-    )
+
+
+async def _answering(stream: S) -> S:
+    """Return *stream*, which is there and may be read."""
     try:
         await stream.facts()
     except BaseException:

@@ -84,19 +84,22 @@ async def open_stream(url: str, *, clock: Clock | None = None, group: str = "") 
     a stream in memory always is. *group* names who reads it, where the stream wants to know.
     Raises `ConfigError`, `NotFound`, `MissingExtra`.
     """
-    return await open_control(url, clock=clock, group=group)
+    location = stream_location(url)
+    if location.scheme in AMAZON:
+        from .amazon import open_kinesis_stream
+
+        return await open_kinesis_stream(location, clock=clock or SystemClock(), group=group)
+    return await open_control(url, clock=clock)
 
 
-async def open_control(
-    url: str, *, clock: Clock | None = None, group: str = ""
-) -> ControlledStream:
+async def open_control(url: str, *, clock: Clock | None = None) -> ControlledStream:
     """Return the stream at *url* with the means to split and merge its shards."""
     location = stream_location(url)
     clock = clock or SystemClock()
     if location.scheme in AMAZON:
-        from .amazon import open_kinesis_stream
+        from .amazon import open_kinesis_control
 
-        return await open_kinesis_stream(location, clock=clock, group=group)
+        return await open_kinesis_control(location, clock=clock)
     shards = location.query.get("shards")
     if shards is not None and not (shards.isdecimal() and int(shards) > 0):
         raise ConfigError(f"shards={shards} must be a number above 0")
