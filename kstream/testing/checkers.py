@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from msgspec import Struct
 
@@ -28,6 +28,7 @@ from .histories import (
     Released,
     Reset,
     Resumed,
+    Sent,
     Settled,
 )
 
@@ -45,6 +46,7 @@ __all__ = [
     "one_writer",
     "ordinals_rise",
     "taken_from_the_dead",
+    "written_in_order",
 ]
 
 
@@ -102,13 +104,13 @@ def nothing_skipped(
 
 
 def key_order(history: History, consumers: Sequence[str]) -> list[Violation]:
-    """Per key, first deliveries come in the order of the log.
+    """Per key, first deliveries come in the order of the log; a stray has no order.
 
     And no worker handles anything again at or before the checkpoint that it was granted the shard
     with, or wrote itself: a redelivery goes back to the last checkpoint, never behind it.
     """
     order = {entry.place: number for number, entry in enumerate(history.of(Produced))}
-    keys = {entry.place: entry.key for entry in history.of(Produced)}
+    keys = {entry.place: _ordered_by(entry) for entry in history.of(Produced)}
     found: list[Violation] = []
     for consumer in consumers:
         furthest: dict[str, Settled] = {}
@@ -147,6 +149,30 @@ def key_order(history: History, consumers: Sequence[str]) -> list[Violation]:
                         furthest[key] = event
                 case _:
                     pass
+    return found
+
+
+def written_in_order(history: History) -> list[Violation]:
+    """Per key, entries get into the log in the order in which their producer sent them.
+
+    What is accepted a second time, after an answer that was lost, has its place already.
+    """
+    sent: dict[tuple[str | None, bytes], int] = {}
+    for event in history.of(Sent):
+        sent.setdefault((event.key, event.value), len(sent))
+    furthest: dict[str, Produced] = {}
+    accepted: set[tuple[str | None, bytes]] = set()
+    found: list[Violation] = []
+    for entry in history.of(Produced):
+        which = (entry.key, entry.value)
+        if entry.key is None or which in accepted or which not in sent:
+            continue
+        accepted.add(which)
+        last = furthest.get(entry.key)
+        if last is not None and sent[last.key, last.value] > sent[which]:
+            found.append(Violation("overtaken", f"{_name(last)} overtook {_name(entry)}"))
+        else:
+            furthest[entry.key] = entry
     return found
 
 
@@ -334,11 +360,18 @@ def dedup_exact(history: History, consumer: str, *, window: float | None = None)
             what = f"ID {name} (replay {replay}) had no effect on {consumer}"
             found.append(Violation("swallowed", what))
         acted = [entry for entry in entries if entry.place in effects]
-        for before, after in pairwise(acted):
-            if window is None or after.time - before.time <= window:
+        for before, after in combinations(acted, 2):
+            related = history.descends(after.shard, before.shard)
+            if related and (window is None or after.time - before.time <= window):
                 what = f"ID {name} took effect at {_name(before)} and at {_name(after)}"
                 found.append(Violation("not deduplicated", what))
     return found
+
+
+def _ordered_by(entry: Produced) -> str | None:
+    """Return the key that gives *entry* its order: one in a shard that its key does not hash to
+    was overtaken by a reshard, and is beside its key's other records."""
+    return None if entry.stray else entry.key
 
 
 def _wanted(history: History, *, dedup: bool) -> list[Produced]:

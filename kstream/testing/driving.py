@@ -46,12 +46,12 @@ class Driven:
 
     def split(self, number: int) -> None:
         """Split the *number*-th open shard in its middle."""
-        self._do(self.simulation.stream.split(self._open()[number]))
+        self._do(self.simulation.services.split(self._open()[number]))
 
     def merge(self, number: int) -> None:
         """Merge the *number*-th open shard with the next."""
         one, other = self._open()[number : number + 2]
-        self._do(self.simulation.stream.merge(one, other))
+        self._do(self.simulation.services.merge(one, other))
 
     def start(self) -> None:
         """Start another worker."""
@@ -85,7 +85,7 @@ class Driven:
             )
 
     def _open(self) -> list[ShardId]:
-        return [shard.id for shard in self._do(self.simulation.stream.shards()).open_shards()]
+        return [shard.id for shard in self._do(self.simulation.services.lineage()).open_shards()]
 
     def _do(self, work: Any) -> Any:
         loop = self.simulation.loop

@@ -46,6 +46,8 @@ class FakeStream:
         self.gone = False
         self.shards: dict[ShardId, FakeShard] = {}
         """Those that are listed, oldest first."""
+        self.parents: dict[ShardId, tuple[ShardId, ...]] = {}
+        """Those of every shard there ever was."""
         self.lists = Limit(1000)
         self.heard: Callable[[FakeShard, Record], None] | None = None
         """Called with each record that the stream takes in: the true log, in the true order."""
@@ -175,6 +177,7 @@ class FakeStream:
         shard = FakeShard(Shard(shard_id, keys, parents), self._issued, self._clock.now())
         self._issued += 1
         self.shards[shard_id] = shard
+        self.parents[shard_id] = parents
         return shard
 
     def _forget(self, shard: FakeShard) -> None:

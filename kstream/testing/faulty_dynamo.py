@@ -49,5 +49,6 @@ class FaultyDynamo(DynamoApi):
 
 def _named(request: Mapping[str, Any]) -> str:
     """Return what names the one lease that *request* changes; of anything else, nothing."""
-    values = [str(inner) for value in request.get("Key", {}).values() for inner in value.values()]
-    return "/".join(values) if any("lease/" in value for value in values) else ""
+    item = request.get("Key") or request.get("Item") or {}
+    keys = [str(value["S"]) for value in item.values() if "S" in value]
+    return next((key for key in keys if key.startswith("lease/")), "")

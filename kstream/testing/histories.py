@@ -6,7 +6,7 @@ of time, and finer than its clock: many things happen at one virtual instant.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from msgspec import Struct
@@ -31,6 +31,7 @@ __all__ = [
     "Released",
     "Reset",
     "Resumed",
+    "Sent",
     "Settled",
     "covers",
 ]
@@ -45,6 +46,13 @@ class Event(Struct, frozen=True, kw_only=True):
     time: float = 0.0
 
 
+class Sent(Event, frozen=True, kw_only=True):
+    """A producer sends an entry for the first time. It may send it again until it is accepted."""
+
+    key: str | None
+    value: bytes
+
+
 class Produced(Event, frozen=True, kw_only=True):
     """The stream accepted an entry. Its producer may not know: then it writes it again, and both
     stand in the log, with one ``id``. Recorded in the order of acceptance, over all shards."""
@@ -57,6 +65,8 @@ class Produced(Event, frozen=True, kw_only=True):
     replay: int = 0
     covered: bool = True
     """Whether the group's start lies before it."""
+    stray: bool = False
+    """Whether its key hashes outside the shard: an aggregate on its way during a reshard."""
 
     @property
     def place(self) -> Place:
@@ -167,10 +177,19 @@ def covers(start: GroupStart, entry: Produced) -> bool:
 
 
 class History:
-    """Events in the order in which they happened."""
+    """Events in the order in which they happened.
 
-    def __init__(self, events: Iterable[Event] = ()) -> None:
+    *parents* are those of each shard there ever was. Without, every entry of an ID is taken to be
+    of one lineage, as it is where a key's records are in no other shard than the one it hashes to.
+    """
+
+    def __init__(
+        self,
+        events: Iterable[Event] = (),
+        parents: Mapping[ShardId, Sequence[ShardId]] | None = None,
+    ) -> None:
         self.events: list[Event] = list(events)
+        self.parents = parents
 
     def record(self, event: Event) -> None:
         """Note that *event* happened now."""
@@ -186,7 +205,8 @@ class History:
         def mark(entry: Produced) -> Produced:
             return entry if covers(start, entry) else replace(entry, covered=False)
 
-        return History(mark(e) if isinstance(e, Produced) else e for e in self.events)
+        events = (mark(e) if isinstance(e, Produced) else e for e in self.events)
+        return History(events, self.parents)
 
     def consumers(self) -> list[str]:
         """Return the consumers that anything was settled or checkpointed for, by first mention."""
@@ -196,14 +216,28 @@ class History:
     def duplicates(self) -> dict[Place, Place]:
         """Return the log entries that repeat an earlier one, each with the first of its kind.
 
-        Two entries are alike if key, ID and replay number are. What lies before the group's start
-        was never seen by it, so it is the first of nothing.
+        Two entries are alike if key, ID and replay number are, and the shard of the later one is
+        that of the earlier one or descends from it. What lies before the group's start was never
+        seen by it, so it is the first of nothing.
         """
-        first: dict[tuple[str | None, str, int], Place] = {}
+        first: dict[tuple[str | None, str, int], list[Place]] = {}
         again: dict[Place, Place] = {}
         for entry in self.of(Produced):
-            if entry.id is not None and entry.covered:
-                known = first.setdefault((entry.key, entry.id, entry.replay), entry.place)
-                if known != entry.place:
-                    again[entry.place] = known
+            if entry.id is None or not entry.covered:
+                continue
+            known = first.setdefault((entry.key, entry.id, entry.replay), [])
+            above = next((at for at in known if self.descends(entry.shard, at[0])), None)
+            if above is None:
+                known.append(entry.place)
+            elif above != entry.place:
+                again[entry.place] = above
         return again
+
+    def descends(self, shard: ShardId, ancestor: ShardId) -> bool:
+        """Return whether *shard* is *ancestor* or descends from it."""
+        if self.parents is None:
+            return True
+        line = [shard]
+        for each in line:
+            line += [parent for parent in self.parents.get(each, ()) if parent not in line]
+        return ancestor in line

@@ -21,6 +21,7 @@ from .checkers import (
     one_writer,
     ordinals_rise,
     taken_from_the_dead,
+    written_in_order,
 )
 from .histories import DeadLettered as Letter
 from .histories import Handled, History
@@ -51,7 +52,7 @@ def judge(sim: Simulation, scenario: Scenario, *, settled: bool) -> list[Violati
     handlers = [name for name in consumers if name != SINK]
     found = [] if settled else [Violation("stuck", "records wait and nobody settles them")]
     found += one_writer(history) + checkpoints_forward(history) + ordinals_rise(history)
-    found += no_late_owner(history, slack=_SLACK)
+    found += no_late_owner(history, slack=_SLACK) + written_in_order(history)
     found += key_order(history, handlers)
     found += nothing_skipped(history, handlers, dedup=dedup)
     found += nothing_before_start(history, handlers)

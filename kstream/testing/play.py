@@ -9,17 +9,24 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
+from typing import Literal
 
 from ..lease import Lease
 from ..record import Entry
-from .faults import FaultPlan
+from .fault_plan import KINESIS_KINDS, FaultPlan
 from .judging import Verdict, judge, tally
+from .kinesis_services import KinesisServices, KinesisSetting
 from .scenario import TUNING, Scenario
+from .services import MemoryServices, OpenServices
 from .simulation import Simulation
 from .trace import Trace
 from .troubled import Troubled, number_of, payload
 
-__all__ = ["Play", "run_seed"]
+__all__ = ["Grounds", "Play", "run_seed"]
+
+Grounds = Literal["memory", "kinesis"]
+"""What a seed is played on: everything in memory, or the adapters of AWS over fake services."""
 
 _SETTLES_WITHIN = 240.0
 _DEEPEST = 6
@@ -29,12 +36,16 @@ _DEEPEST = 6
 class Play:
     """One scenario being played."""
 
-    def __init__(self, seed: int, *, keep: bool = False) -> None:
+    def __init__(self, seed: int, *, ground: Grounds = "memory", keep: bool = False) -> None:
         scenario = Scenario.of(seed)
         self.scenario: Scenario = scenario
         self.chance: random.Random = random.Random(f"play {seed}")
         self.troubled: Troubled = Troubled(seed, scenario.records, blocks=1.5 * TUNING.drain)
-        self.plan: FaultPlan = FaultPlan(seed, horizon=2.5 * scenario.seconds)
+        self.plan: FaultPlan = FaultPlan(
+            seed,
+            horizon=2.5 * scenario.seconds,
+            more=KINESIS_KINDS if ground == "kinesis" else {},
+        )
         self.plan.freeze = self._freeze
         self.trace: Trace = Trace(keep=keep)
         self.sim: Simulation = Simulation(
@@ -44,7 +55,7 @@ class Play:
             tuning=scenario.tuning,
             plan=self.plan,
             trace=self.trace,
-            instants=scenario.start == "instant",
+            services=_services(scenario, ground),
             rolls=lambda member, _: scenario.roll(member),
         )
         self.seen: Counter[str] = Counter()
@@ -169,36 +180,33 @@ class Play:
         self.sim.loop.call_later(span, self.sim.resume, number)
 
     async def _reshard(self) -> None:
-        stream, chance = self.sim.stream, self.chance
-        lineage = await stream.shards()
+        services, chance = self.sim.services, self.chance
+        lineage = await services.lineage()
         shards = lineage.open_shards()
         if len(lineage.layers()) >= _DEEPEST:
             return
         if len(shards) > 1 and (chance.random() < 0.5 or len(shards) > 5):
             at = chance.randrange(len(shards) - 1)
-            await stream.merge(shards[at].id, shards[at + 1].id)
-            self.seen["merge"] += 1
+            self.seen["merge"] += await services.merge(shards[at].id, shards[at + 1].id)
         else:
-            await stream.split(chance.choice(shards).id)
-            self.seen["split"] += 1
-        self.generations = max(self.generations, len((await stream.shards()).layers()))
+            self.seen["split"] += await services.split(chance.choice(shards).id)
+        self.generations = max(self.generations, len((await services.lineage()).layers()))
 
     async def _trim(self) -> None:
         """Let retention take the closed shards that were settled: they leave the listing."""
         ended = {
-            row.shard
-            for row in self.sim.table.snapshot("g")
-            if isinstance(row, Lease) and row.ended
+            row.shard for row in self.sim.services.rows() if isinstance(row, Lease) and row.ended
         }
-        for shard in await self.sim.stream.shards():
+        for shard in await self.sim.services.lineage():
             if shard in ended:
-                await self.sim.stream.trim_shard(shard, 1 << 62)
+                await self.sim.services.trim(shard)
                 self.seen["trim"] += 1
 
     async def _heal(self) -> None:
         """End all trouble. Dead letters are replayed once."""
         sim = self.sim
         self.plan.active = False
+        sim.services.heal()
         self.troubled.healed = True
         for number, member in enumerate(sim.members):
             if not member.node.crashed:
@@ -214,9 +222,16 @@ class Play:
             await sim.leave()
 
 
-def run_seed(seed: int, *, keep: bool = False) -> Verdict:
-    """Play *seed* and return the verdict. The same seed gives the same digest, always."""
-    play = Play(seed, keep=keep)
+def _services(scenario: Scenario, ground: Grounds) -> OpenServices:
+    if ground == "kinesis":
+        setting = KinesisSetting.of(scenario.seed, dedup=scenario.dedup)
+        return partial(KinesisServices, setting=setting)
+    return partial(MemoryServices, instants=scenario.start == "instant")
+
+
+def run_seed(seed: int, *, ground: Grounds = "memory", keep: bool = False) -> Verdict:
+    """Play *seed* on *ground* and return the verdict. The same seed gives the same digest, always."""
+    play = Play(seed, ground=ground, keep=keep)
     loop = play.sim.loop
     try:
         loop.run_until_complete(play.run())

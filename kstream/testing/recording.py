@@ -35,7 +35,13 @@ from .histories import (
 )
 from .nodes import NODE, refuse_the_dead
 
-__all__ = ["RecordingLetters", "RecordingObjects", "RecordingStream", "RecordingTable"]
+__all__ = [
+    "LeaseNotes",
+    "RecordingLetters",
+    "RecordingObjects",
+    "RecordingStream",
+    "RecordingTable",
+]
 
 Time = Callable[[], float]
 
@@ -46,27 +52,22 @@ def acting() -> str:
     return SENDER.get() or (node.name if node is not None else "the world")
 
 
-class RecordingTable(LeaseTable):
-    """Writes down who was granted which shard, and each checkpoint that was applied."""
+class LeaseNotes:
+    """Writes down what a change of a lease row or heartbeat meant."""
 
     def __init__(self, history: History, time: Time) -> None:
-        super().__init__()
         self._history = history
         self._time = time
 
-    @override
-    def apply(self, group: str, change: Change) -> Row | None:
-        """Apply *change*, and write down what it did."""
-        refuse_the_dead()
-        before = self.get(group, change.key)
-        after = super().apply(group, change)
-        if after is not before and isinstance(after, Lease):
-            self._note(before if isinstance(before, Lease) else None, after)
+    def note(self, before: Row | None, after: Row | None) -> None:
+        """Write down that *before* became *after*: who was granted which shard, each checkpoint
+        that was applied, whose heartbeat ended."""
+        if isinstance(after, Lease):
+            self._note_lease(before if isinstance(before, Lease) else None, after)
         if isinstance(before, Heartbeat) and (after is None or _is_dead(after)):
             self._history.record(Buried(worker=before.worker, time=self._time()))
-        return after
 
-    def _note(self, before: Lease | None, after: Lease) -> None:
+    def _note_lease(self, before: Lease | None, after: Lease) -> None:
         now, worker = self._time(), acting()
         owner = None if before is None else before.owner
         if after.owner is not None and (before is None or before.token != after.token):
@@ -96,6 +97,24 @@ class RecordingTable(LeaseTable):
                         time=now,
                     )
                 )
+
+
+class RecordingTable(LeaseTable):
+    """Writes down who was granted which shard, and each checkpoint that was applied."""
+
+    def __init__(self, history: History, time: Time) -> None:
+        super().__init__()
+        self._notes = LeaseNotes(history, time)
+
+    @override
+    def apply(self, group: str, change: Change) -> Row | None:
+        """Apply *change*, and write down what it did."""
+        refuse_the_dead()
+        before = self.get(group, change.key)
+        after = super().apply(group, change)
+        if after is not before:
+            self._notes.note(before, after)
+        return after
 
 
 def _is_dead(row: Row) -> bool:

@@ -20,29 +20,27 @@ from ..core.batching import Roll
 from ..engine.consumers import Handles
 from ..engine.heart import TaskHost
 from ..engine.tuning import Tuning
-from ..engine.world import World
+from ..engine.world import World as EngineWorld
 from ..errors import RetryableError
 from ..hosting import Ground
 from ..lease import Group, Lease
-from ..leases.memory import MemoryLeases
-from ..local.memory import MemoryStreams
 from ..objects.memory import MemoryObjects
 from ..ports.objects import ObjectStore
 from ..ports.sink import Sink, TransactionalSink
 from ..position import GroupStart
 from ..record import Batch, Entry, Failure, Record
-from ..seen.memory import MemorySeen
 from ..shard import ShardId
 from ..signals import LeaseGone, Signal
 from ..sinks.chain import ChainSink
 from ..sinks.dead_letters import ObjectDeadLetters
 from ..worker import Worker
 from .clock import SimulatedClock
-from .faults import FaultPlan, FaultyLeases, FaultyObjects, FaultySeen, FaultyStream
-from .histories import GivenUp, Handled, History, Produced, Resumed
+from .faults import FaultPlan, FaultyObjects
+from .histories import GivenUp, Handled, History, Produced, Resumed, Sent
 from .loop import SimulatedLoop
 from .nodes import NODE, Node
-from .recording import RecordingLetters, RecordingObjects, RecordingStream, RecordingTable
+from .recording import RecordingLetters, RecordingObjects
+from .services import MemoryServices, OpenServices, Services, World
 from .trace import Trace
 
 __all__ = ["Member", "Rolls", "Simulation"]
@@ -73,7 +71,7 @@ class Member:
 class Simulation:
     """The services, the members, and what happened. All randomness comes from *seed*.
 
-    *instants*: the stream knows no exact tips. *rolls*: members may deliver in pieces of their own.
+    *services* makes what they stand on. *rolls*: members may deliver in pieces of their own.
     """
 
     def __init__(
@@ -85,7 +83,7 @@ class Simulation:
         tuning: Tuning | None = None,
         plan: FaultPlan | None = None,
         trace: Trace | None = None,
-        instants: bool = False,
+        services: OpenServices = MemoryServices,
         rolls: Rolls = lambda _, roll: roll,
     ) -> None:
         self.loop: SimulatedLoop = SimulatedLoop(trace=trace, patience=_PATIENCE)
@@ -99,13 +97,10 @@ class Simulation:
         self._worker = worker
         self._tuning = tuning or Tuning()
         self._rolls = rolls
-        clock = SimulatedClock(self.loop)
-        inner = MemoryStreams(clock).create("simulated", shards=shards)
-        self.stream: RecordingStream = RecordingStream(
-            inner, self.history, self.loop.time, instants=instants
+        self.services: Services = services(
+            World(self.loop, self.history, self.plan, seed, shards, worker.group)
         )
-        self.table: RecordingTable = RecordingTable(self.history, self.loop.time)
-        self.seen: MemorySeen = MemorySeen()
+        self._producer = self.services.stream("producer", SimulatedClock(self.loop))
         self.sinks: dict[str, RecordingObjects] = {
             name: RecordingObjects(name, self.history, self.loop.time)
             for name, consumer in worker.consumers.items()
@@ -137,8 +132,9 @@ class Simulation:
         return member
 
     def _ground(self, name: str) -> Ground:
-        world = World(
-            clock=SimulatedClock(self.loop, skew=self.plan.skew(name)),
+        clock = SimulatedClock(self.loop, skew=self.plan.skew(name))
+        world = EngineWorld(
+            clock=clock,
             chance=random.Random(f"{self.seed}/{name}"),
             threads=None,
             tuning=self._tuning,
@@ -148,9 +144,9 @@ class Simulation:
         )
         return Ground(
             name=name,
-            stream=FaultyStream(self.stream, self.plan),
-            leases=FaultyLeases(MemoryLeases(self.table, self._worker.group), self.plan),
-            seen=FaultySeen(self.seen, self.plan) if self._worker.deduplicates else None,
+            stream=self.services.stream(name, clock),
+            leases=self.services.leases(name, clock),
+            seen=self.services.seen(name, clock) if self._worker.deduplicates else None,
             letters=self.letters if self._worker.dead_letters else None,
             sinks={name: self._sink(name) for name in self.sinks},
             world=world,
@@ -259,11 +255,12 @@ class Simulation:
 
     async def write(self, entries: Sequence[Entry]) -> None:
         """Write *entries* as a careful producer: again, with the same IDs, until accepted."""
-        stream = FaultyStream(self.stream, self.plan)
         left = list(entries)
+        for entry in left:
+            self.history.record(Sent(key=entry.key, value=entry.data, time=self.loop.time()))
         while left:
             try:
-                outcomes = await stream.write(left)
+                outcomes = await self._producer.write(left)
             except Exception:  # noqa: BLE001 - whatever the plan makes of it, it is written again
                 await asyncio.sleep(0.05)
                 continue
@@ -276,15 +273,15 @@ class Simulation:
 
     def covered(self) -> History:
         """Return the history with each entry marked: does the group's start lie before it?"""
-        row = self.table.get(self._worker.group, "group")
-        return self.history.covered_by(row.start if isinstance(row, Group) else GroupStart())
+        starts = [row.start for row in self.services.rows() if isinstance(row, Group)]
+        self.history.parents = self.services.parents()
+        return self.history.covered_by(starts[0] if starts else GroupStart())
 
     async def caught_up(self) -> bool:
         """Return whether every consumer settled everything, and every closed shard is ended."""
-        rows = self.table.snapshot(self._worker.group)
-        leases = {row.shard: row for row in rows if isinstance(row, Lease)}
+        leases = {row.shard: row for row in self.services.rows() if isinstance(row, Lease)}
         ends = {e.shard: e.position for e in self.covered().of(Produced) if e.covered}
-        for shard in (await self.stream.shards()).values():
+        for shard in (await self.services.lineage()).values():
             lease = leases.get(shard.id)
             if lease is None or (shard.closed and not lease.ended):
                 return False
