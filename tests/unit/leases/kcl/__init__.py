@@ -1,0 +1,1 @@
+"""The lease table of a KCL 2.x application."""
