@@ -71,15 +71,19 @@ class Heart:
         """Beat until `stop` or until the heart is dead. May run on another thread."""
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
         self._wake = lambda: _post(loop, woken)
+        pause = self._tuning.beat
         while not self._stopped and not self.dead:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._tuning.beat):
+                async with asyncio.timeout(pause):
                     await woken.wait()
             woken.clear()
             if self._stopped:
                 break
-            with contextlib.suppress(RetryableError):  # that the store is down is said elsewhere
+            try:
                 await self.beat(store)
+                pause = self._tuning.beat
+            except RetryableError:  # that the store is down is said elsewhere
+                pause = self._tuning.beat / 4
         self._wake = _nobody
 
     def leave(self) -> None:

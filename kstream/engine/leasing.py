@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from ..core.balance import plan
@@ -347,12 +347,13 @@ class Leasing:
             for shard, lease in leases.items()
             if lease.owner == me and not lease.ended and shard not in self._held
         ]
-        for shard in (*resumed, *steps.take):
-            if shard not in self._held:  # it may be free already while our release is answered
-                await self._take(leases[shard], leases)
-        for shard in steps.want:
-            lease = leases[shard]
-            await self._store.swap([Change(row_key(lease), lease, wished(lease, me, now))])
+        # One may be free already while our own release of it is answered.
+        wanted = [leases[each] for each in (*resumed, *steps.take) if each not in self._held]
+        await self._take(wanted, leases)
+        asked = [leases[shard] for shard in steps.want]
+        if asked:
+            wishes = [Change(row_key(lease), lease, wished(lease, me, now)) for lease in asked]
+            await self._store.swap(wishes)
         return bool(steps.want) or any(
             lease.wanted_by == me and not lease.ended for lease in leases.values()
         )
@@ -366,22 +367,33 @@ class Leasing:
         beat = await self._store.get(f"worker/{owner}")
         return not isinstance(beat, Heartbeat) or beat.dead
 
-    async def _take(self, lease: Lease, leases: Mapping[ShardId, Lease]) -> None:
+    async def _take(self, wanted: Sequence[Lease], leases: Mapping[ShardId, Lease]) -> None:
+        """Take what is free of *wanted*, in one swap: from a store that is far, a hundred shards
+        one after the other would take seconds."""
         me = self.heart.worker
-        if lease.owner not in (None, me) and not await self._is_over(lease.owner):
-            return
-        change = Change(row_key(lease), lease, taken(lease, me))
-        [row] = await self._store.swap([change])
-        if not stands(change, row) or self.heart.over or self.heart.worker != me:
-            return  # somebody was faster, or our own deadline passed: a later look will see
-        assert isinstance(row, Lease)
-        previous = lease.owner if lease.owner != me else None
-        held = _Held(
-            row, {parent: leases[parent] for parent in lease.parents if parent in leases}, self
-        )
-        self._held[lease.shard] = held
-        self._world.emit(LeaseTaken(shard=lease.shard, token=row.token, previous=previous))
+        owners = dict.fromkeys(lease.owner for lease in wanted)
+        free = {each: each in (None, me) or await self._is_over(each) for each in owners}
+        takeable = [lease for lease in wanted if free[lease.owner]]
+        for _ in range(2):  # again where the view lacked only a last checkpoint of who is gone
+            if not takeable:
+                return
+            changes = [Change(row_key(lease), lease, taken(lease, me)) for lease in takeable]
+            stand = await self._store.swap(changes)
+            if self.heart.over or self.heart.worker != me:
+                return  # our own deadline passed: a later look will see
+            tried = list(zip(takeable, changes, stand, strict=True))
+            takeable = []
+            for lease, change, row in tried:
+                if stands(change, row) and isinstance(row, Lease):
+                    self._grant(row, lease.owner if lease.owner != me else None, leases)
+                elif isinstance(row, Lease) and still_ours(row, lease):
+                    takeable.append(row)
+
+    def _grant(self, row: Lease, previous: str | None, leases: Mapping[ShardId, Lease]) -> None:
+        family = {parent: leases[parent] for parent in row.parents if parent in leases}
+        self._held[row.shard] = held = _Held(row, family, self)
+        self._world.emit(LeaseTaken(shard=row.shard, token=row.token, previous=previous))
         if previous is not None:
             gap = self._members.silent_for(previous)
-            self._world.emit(OwnerGap(shard=lease.shard, seconds=gap))
-        self._events.put_nowait(Granted(lease.shard, held))
+            self._world.emit(OwnerGap(shard=row.shard, seconds=gap))
+        self._events.put_nowait(Granted(row.shard, held))

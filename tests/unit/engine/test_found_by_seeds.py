@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from kstream.lease import Heartbeat, Lease, Row
 from kstream.leases.memory import LeaseTable, MemoryLeases
 from kstream.ports.leases import Change
@@ -93,5 +95,34 @@ def test_a_shard_is_not_taken_again_while_its_release_is_not_answered() -> None:
         rows = stage.table.snapshot("billing")
         assert {row.owner for row in rows if isinstance(row, Lease)} == {"w1.1"}
         await first.leave()
+
+    run_simulated(main)
+
+
+def test_a_lease_is_taken_although_the_view_lacks_its_last_checkpoint() -> None:
+    """A view of the rows may be seconds old where reads are paid for (DynamoDB)."""
+
+    class Stale(MemoryLeases):
+        async def rows(self) -> list[Row]:
+            rows = await super().rows()
+            return [
+                replace(row, revision=row.revision - 1, marks={})
+                if isinstance(row, Lease) and row.owner == "w1.1" and row.marks
+                else row
+                for row in rows
+            ]
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop, shards=5)
+        first = stage.start(idle())
+        await asyncio.sleep(2)
+        assert all(lease.marks for lease in stage.leases().values())
+        first.node.crash()
+        second = stage.start(idle(), leases=Stale(stage.table, "billing"))
+        await stage.until(lambda: len(stage.when(LeaseTaken, "w2")) == 5, within=8)
+        assert {lease.owner for lease in stage.leases().values()} == {"w2.1"}
+        times = stage.when(LeaseTaken, "w2")
+        assert times[0] == times[-1], "all in one swap"
+        await second.leave()
 
     run_simulated(main)

@@ -307,3 +307,28 @@ def test_the_dead_are_buried_much_later() -> None:
             await asyncio.sleep(1)
 
     run_simulated(main)
+
+
+def test_a_beat_that_was_not_answered_is_sent_again_long_before_the_next_is_due() -> None:
+    """One lost beat of three must not cost the leases: it is tried again after a quarter."""
+
+    class Flaky(Line):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sent: list[float] = []
+
+        async def swap(self, changes: Sequence[Change]) -> list[Row | None]:
+            self.sent.append(asyncio.get_running_loop().time())
+            self.deaf = len(self.sent) == 3
+            return await super().swap(changes)
+
+    async def main(loop: SimulatedLoop) -> None:
+        line, heart = Flaky(), heart_of(loop)
+        await heart.start(line)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(heart.run(line))
+            await asyncio.sleep(3.75 * TUNING.beat)
+            heart.stop()
+        assert line.sent == [beat * TUNING.beat for beat in (0, 1, 2, 2.25, 3.25)]
+
+    run_simulated(main)
