@@ -40,6 +40,7 @@ __all__ = [
     "check_stream",
     "check_table",
     "default_table",
+    "describe_account",
     "kcl_companion",
     "open_bucket",
     "open_kinesis_control",
@@ -137,6 +138,27 @@ def _api(location: Location, clock: Clock) -> HttpKinesis:
         endpoint=location.query.get("endpoint"),
         clock=clock,
     )
+
+
+async def describe_account(location: Location, *, clock: Clock) -> tuple[str, dict[str, str]]:
+    """Return the region of the stream at *location*, and where Kinesis and DynamoDB are.
+
+    Raises `ConfigError` without a region or credentials, `Unavailable` while they cannot be had.
+    """
+    _needs_extra("a Kinesis stream")
+    from ..aws.session import AwsSession
+
+    endpoint = location.query.get("endpoint")
+    kinesis = AwsSession(region=_region(location), endpoint=endpoint, clock=clock)
+    dynamo = AwsSession(region=_region(location), clock=clock)
+    try:
+        await kinesis.keys()
+        streams = await kinesis.endpoint("kinesis")
+        tables = await dynamo.endpoint("dynamodb")
+    finally:
+        kinesis.close()
+        dynamo.close()
+    return streams.region, {"kinesis": streams.url, "dynamodb": tables.url}
 
 
 async def _answering(stream: S) -> S:

@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from ..clock import Clock
 from ..connect import open_leases, open_objects, open_stream, stream_location
+from ..connect.amazon import describe_account
+from ..connect.streams import AMAZON
 from ..errors import KstreamError
 from ..settings import Resolved, load_settings
 from ..urls import parse_url
@@ -26,6 +28,8 @@ _LIBRARIES: Final = {
     "orjson": "",
     "tenacity": "",
     "prometheus-client": "",
+    "aiohttp": "Kinesis and DynamoDB: pip install 'kstream[aws]'",
+    "boto3": "Kinesis, DynamoDB and S3: pip install 'kstream[aws]'",
     "uvloop": "a faster event loop: pip install 'kstream[uvloop]'",
     "backports.zstd": "zstd below Python 3.14: pip install 'kstream[zstd]'",
 }
@@ -78,6 +82,8 @@ async def diagnose(
     resolved = load_settings(overrides, query=query)
     checks = [*_installation(), *_unknown_variables(resolved)]
     if stream:
+        if stream_location(stream).scheme in AMAZON:
+            checks += await _tried("aws", lambda: _account(stream, clock))
         checks += await _tried("stream", lambda: _stream(stream, clock))
         if group:
             checks += await _tried("group", lambda: _group(stream, group))
@@ -119,6 +125,14 @@ async def _tried(name: str, look: Callable[[], Awaitable[list[Check]]]) -> list[
         return await look()
     except KstreamError as error:
         return [Check(name, "wrong", f"{type(error).__name__}: {error}")]
+
+
+async def _account(url: str, clock: Clock) -> list[Check]:
+    region, places = await describe_account(stream_location(url), clock=clock)
+    return [
+        Check("credentials", "ok", f"found, for region {region}"),
+        *(Check(f"{service} endpoint", "ok", place) for service, place in places.items()),
+    ]
 
 
 async def _stream(url: str, clock: Clock) -> list[Check]:
