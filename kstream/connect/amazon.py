@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from ..clock import Clock, SystemClock, parse_duration
+from ..engine.retrying import patiently
 from ..errors import ConfigError, MissingExtra
 from ..kinesis.options import KinesisOptions
 from ..ports.objects import ObjectStore
@@ -59,6 +60,8 @@ KCL_KEYS: Final = frozenset({"failover", "initial"})
 _OPTIONS: Final = frozenset(KinesisOptions.__struct_fields__)
 _STREAM_KEYS: Final = frozenset({*_PLACE, *_OPTIONS, *KNOBS})
 _ARN: Final = re.compile(r"aws[a-z-]*:kinesis:([a-z0-9-]+):(\d{12}):stream/([A-Za-z0-9_.-]{1,128})")
+_OPENING: Final = 10.0
+"""Seconds in which a stream may be throttled or not answer before opening it fails."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _TABLE: Final = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 
@@ -115,7 +118,7 @@ async def open_kinesis_stream(location: Location, *, clock: Clock, group: str) -
         group=group,
         pacing=process_pacing(),
     )
-    return await _answering(stream)
+    return await _answering(stream, clock)
 
 
 async def open_kinesis_control(location: Location, *, clock: Clock) -> ControlledStream:
@@ -125,7 +128,7 @@ async def open_kinesis_control(location: Location, *, clock: Clock) -> Controlle
     stream = ControlledKinesis(
         _api(location, clock), clock=clock, chance=random.Random(), options=_options(location)
     )
-    return await _answering(stream)
+    return await _answering(stream, clock)
 
 
 def _api(location: Location, clock: Clock) -> HttpKinesis:
@@ -161,10 +164,19 @@ async def describe_account(location: Location, *, clock: Clock) -> tuple[str, di
     return streams.region, {"kinesis": streams.url, "dynamodb": tables.url}
 
 
-async def _answering(stream: S) -> S:
-    """Return *stream*, which is there and may be read."""
+async def _answering(stream: S, clock: Clock) -> S:
+    """Return *stream*, which is there and may be read.
+
+    DescribeStreamSummary has 20 calls a second for all of an account: a fleet that starts at once is
+    throttled, and no worker should end for it.
+    """
+    give_up_at = clock.monotonic() + _OPENING
     try:
-        await stream.facts()
+        await patiently(
+            stream.facts,
+            chance=random.Random(),
+            give_up=lambda: clock.monotonic() >= give_up_at,
+        )
     except BaseException:
         await stream.aclose()
         raise
