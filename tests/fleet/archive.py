@@ -6,13 +6,18 @@ The files are of the format ``envelope``: each line carries key, ID and data of 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 __all__ = ["Growth", "ReadBack", "envelopes", "read_back"]
+
+
+Belongs = Callable[[str, str], bool]
+"""Whether a key hashes into a shard, by number and key: not so for what was in flight in a KPL
+aggregate while the stream was resharded. Such records have no order among those of their key."""
 
 
 class ReadBack(Struct, frozen=True):
@@ -26,6 +31,8 @@ class ReadBack(Struct, frozen=True):
     """Records that nobody produced."""
     out_of_order: int
     """Records that stand behind a later one of their key."""
+    strays: int = 0
+    """Records that hash outside their shard."""
 
     @property
     def ok(self) -> bool:
@@ -39,6 +46,11 @@ class _Line(Struct):
 
 
 _line = msgspec.json.Decoder(_Line).decode
+
+
+def shard_of(path: Path) -> str:
+    """Return the shard that a file's records were read from."""
+    return _place(path)[0]
 
 
 def objects(archive: Path) -> list[Path]:
@@ -63,27 +75,33 @@ def _place(path: Path) -> tuple[str, str, str]:
     return pieces[3], pieces[4], path.parent.name
 
 
-def envelopes(archive: Path) -> Iterator[tuple[str, str]]:
-    """Yield key and ID of every record, in the order of each key."""
+def envelopes(archive: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield shard, key and ID of every record, in the order of each key."""
     for path in objects(archive):
+        shard = shard_of(path)
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             for line in lines:
                 record = _line(line)
-                yield record.key, record.id
+                yield shard, record.key, record.id
 
 
-def read_back(archive: Path, produced: Mapping[str, int]) -> ReadBack:
+def read_back(
+    archive: Path, produced: Mapping[str, int], belongs: Belongs = lambda shard, key: True
+) -> ReadBack:
     """Compare *archive* with the IDs that were *produced*, each with its turn."""
-    records = strange = out_of_order = 0
+    records = strange = out_of_order = strays = 0
     seen: set[str] = set()
     newest: dict[str, int] = {}
-    for key, record_id in envelopes(archive):
+    for shard, key, record_id in envelopes(archive):
         records += 1
         turn = produced.get(record_id)
         if turn is None:
             strange += 1
             continue
         seen.add(record_id)
+        if not belongs(shard, key):
+            strays += 1
+            continue
         if turn < newest.get(key, -1):
             out_of_order += 1
         newest[key] = max(turn, newest.get(key, -1))
@@ -94,6 +112,7 @@ def read_back(archive: Path, produced: Mapping[str, int]) -> ReadBack:
         doubled=records - strange - len(seen),
         strange=strange,
         out_of_order=out_of_order,
+        strays=strays,
     )
 
 
