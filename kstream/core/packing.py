@@ -52,6 +52,10 @@ _RECORDS: Final = [b"\x1a" + number for number in _VARINTS]
 """The beginning of a record of so many bytes."""
 _KEYS: Final = [b"\x08%b\x1a" % number for number in _VARINTS]
 """The field with a key's index, and the tag of the data, its usual neighbour."""
+_TABLE: Final = [b"\x0a" + width for width in _VARINTS[:_WIDE]]
+"""What stands before a key of so many bytes in the table..."""
+_TABLE_SIZES: Final = [len(head) + width for width, head in enumerate(_TABLE)]
+"""...and how much they take together."""
 _IDS: Final = [_tag_head(ID_TAG, size) for size in range(_WIDE)]
 """The tag of an ID of so many bytes, up to the ID itself."""
 
@@ -97,7 +101,12 @@ def pack(  # noqa: PLR0915  (see above: one pass)
         while True:
             index, new = keys.get(key, -1), 0
             if index < 0:
-                index, new = len(keys), _delimited_size(key)
+                index, new = (
+                    len(keys),
+                    _TABLE_SIZES[len(key)]
+                    if key.isascii() and len(key) < _WIDE
+                    else _delimited_size(key),
+                )
             head = _KEYS[index] if index < _SHORT else b"\x08%b\x1a" % _varint(index)
             if point is not None:
                 where = points.get(point, -1)
@@ -139,7 +148,11 @@ def _tags(tags: Mapping[str, str] | None) -> bytes:
 
 
 def _sealed(keys: dict[str, int], points: dict[int, int], parts: list[bytes]) -> bytes:
-    tables = [_delimited(b"\x0a", key.encode()) for key in keys]
+    tables: list[bytes] = []
+    for key in keys:
+        text = key.encode()
+        width = len(text)
+        tables += (_TABLE[width] if width < _WIDE else b"\x0a" + _varint(width), text)
     tables += [_delimited(b"\x12", b"%d" % point) for point in points]
     message = b"".join(tables + parts)
     digest: bytes = md5(message).digest()

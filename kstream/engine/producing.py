@@ -58,6 +58,7 @@ class Sender:
     ) -> None:
         self._stream = stream
         self._sending = sending
+        self._largest = sending.largest
         self._prefix = identity + "-"
         self._monotonic = clock.monotonic
         self._chance = chance
@@ -120,9 +121,9 @@ class Sender:
         Nearly every record passes here, for less than a coroutine costs. Raises as `accept_now`,
         except `BufferFull`.
         """
-        if not self._accepted & _YIELD_EVERY:
+        if not self._accepted & _YIELD_EVERY or not self._open:
             return None
-        size = self._size(entry)
+        size = size_of(entry, self._largest)
         return self._put(entry, size) if self._room.take(size) else None
 
     def accept_now(self, entry: Entry) -> Delivery:
