@@ -130,6 +130,7 @@ class FaultyKinesis(KinesisApi, KinesisControl):
 
     async def _events(self, events: AsyncIterator[Pushed]) -> AsyncGenerator[Pushed, None]:
         """Yield *events*, until the subscription ends early: that says nothing about the shard."""
+        self._plan.seen["stream.pushed"] += 1
         async for event in events:
             # Before the event: it is lost with the connection, and comes again.
             if self._plan.happens("cut", _SERVICE):

@@ -24,7 +24,7 @@ from .checkers import (
     written_in_order,
 )
 from .histories import DeadLettered as Letter
-from .histories import Handled, History
+from .histories import Handled, History, Produced
 from .scenario import SINK, Scenario
 from .simulation import Simulation
 
@@ -88,6 +88,7 @@ def tally(sim: Simulation, history: History) -> Counter[str]:
     seen = Counter(sim.plan.seen)
     seen["lost answer"] = sim.plan.count("lost") + sim.plan.count("torn")
     handled = Counter((e.consumer, e.place) for e in history.of(Handled))
+    seen["stray"] = sum(entry.stray for entry in history.of(Produced))
     seen["redelivery"] = sum(count - 1 for count in handled.values())
     for _, _, signal in sim.signals:
         match signal:

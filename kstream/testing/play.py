@@ -18,7 +18,7 @@ from .fault_plan import KINESIS_KINDS, FaultPlan
 from .judging import Verdict, judge, tally
 from .kinesis_services import KinesisServices, KinesisSetting
 from .scenario import TUNING, Scenario
-from .services import MemoryServices, OpenServices
+from .services import MemoryServices
 from .simulation import Simulation
 from .trace import Trace
 from .troubled import Troubled, number_of, payload
@@ -39,6 +39,10 @@ class Play:
     def __init__(self, seed: int, *, ground: Grounds = "memory", keep: bool = False) -> None:
         scenario = Scenario.of(seed)
         self.scenario: Scenario = scenario
+        self.setting: KinesisSetting | None = None
+        """What the seed decides about the ground of AWS, if it is played there."""
+        if ground == "kinesis":
+            self.setting = KinesisSetting.of(seed, dedup=scenario.dedup)
         self.chance: random.Random = random.Random(f"play {seed}")
         self.troubled: Troubled = Troubled(seed, scenario.records, blocks=1.5 * TUNING.drain)
         self.plan: FaultPlan = FaultPlan(
@@ -55,7 +59,9 @@ class Play:
             tuning=scenario.tuning,
             plan=self.plan,
             trace=self.trace,
-            services=_services(scenario, ground),
+            services=partial(MemoryServices, instants=scenario.start == "instant")
+            if self.setting is None
+            else partial(KinesisServices, setting=self.setting),
             rolls=lambda member, _: scenario.roll(member),
         )
         self.seen: Counter[str] = Counter()
@@ -220,13 +226,6 @@ class Play:
             self.settled = self.settled and await sim.settled(_SETTLES_WITHIN)
         if self.settled:
             await sim.leave()
-
-
-def _services(scenario: Scenario, ground: Grounds) -> OpenServices:
-    if ground == "kinesis":
-        setting = KinesisSetting.of(scenario.seed, dedup=scenario.dedup)
-        return partial(KinesisServices, setting=setting)
-    return partial(MemoryServices, instants=scenario.start == "instant")
 
 
 def run_seed(seed: int, *, ground: Grounds = "memory", keep: bool = False) -> Verdict:

@@ -1,6 +1,6 @@
 """Play one seed again and print what happened: ``python -m kstream.testing.replay SEED``.
 
-The scenario, the faults drawn, each violation; then all that happened to the shards concerned, and
+``kinesis:SEED`` is the seed on the ground of AWS. The scenario, the faults drawn, each violation; then all that happened to the shards concerned, and
 the last steps of the loop.
 """
 
@@ -18,16 +18,17 @@ from .play import Play
 __all__ = ["main", "told"]
 
 _TAIL = 40
-_USAGE = "usage: python -m kstream.testing.replay SEED [SHARD ...]"
-_SHARD = re.compile(r"shard-\d{12}")
+_USAGE = "usage: python -m kstream.testing.replay [kinesis:]SEED [SHARD ...]"
+_SHARD = re.compile(r"shard(?:Id)?-\d{12}")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Play the seed named first; return 1 if it breaks a promise."""
-    if not arguments or not arguments[0].isdigit():
+    ground, _, seed = arguments[0].rpartition(":") if arguments else ("", "", "")
+    if not seed.isdigit() or ground not in {"", "kinesis"}:
         sys.stderr.write(f"{_USAGE}\n")
         return 2
-    play = Play(int(arguments[0]), keep=True)
+    play = Play(int(seed), ground="kinesis" if ground else "memory", keep=True)
     loop = play.sim.loop
     try:
         loop.run_until_complete(play.run())
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str]) -> int:
 def told(play: Play, verdict: Verdict, shards: Sequence[str] = ()) -> Iterator[str]:
     """Yield the lines that tell the story of *shards*; of those that violations name, if none."""
     yield str(play.scenario)
+    if play.setting is not None:
+        yield str(play.setting)
     yield f"faults { ({kind: rate for kind, rate in play.plan.rates.items() if rate}) }"
     yield f"seen {verdict.seen}"
     yield f"digest {verdict.digest}"

@@ -18,12 +18,13 @@ SEEDS = list(range(1000, 1050))
 PROGRAM = """
 import json, sys
 from kstream.testing.play import run_seed
-print(json.dumps({seed: run_seed(int(seed)).digest for seed in sys.argv[1:]}))
+ground, *seeds = sys.argv[1:]
+print(json.dumps({seed: run_seed(int(seed), ground=ground).digest for seed in seeds}))
 """
 
 
-def started(seeds: list[int], hash_seed: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PROGRAM, *map(str, seeds)]
+def started(ground: str, seeds: list[int], hash_seed: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM, ground, *map(str, seeds)]
     environment = os.environ | {"PYTHONHASHSEED": hash_seed}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
 
@@ -36,15 +37,16 @@ def digests(program: subprocess.Popen[str]) -> dict[str, str]:
 
 
 @pytest.mark.seeds
-def test_fifty_seeds_give_one_digest_each() -> None:
+@pytest.mark.parametrize("ground", ["memory", "kinesis"])
+def test_fifty_seeds_give_one_digest_each(ground: str) -> None:
     """ARCHITECTURE 12, MUST: the digest of the event trace of 50 seeds is equal alone, in reverse
     order, under two PYTHONHASHSEEDs, in two processes."""
-    together, reversed_ = started(SEEDS, "1"), started(SEEDS[::-1], "4242")
+    together, reversed_ = started(ground, SEEDS, "1"), started(ground, SEEDS[::-1], "4242")
     first, second = digests(together), digests(reversed_)
     assert first == second
     assert len(set(first.values())) == len(SEEDS)
     for seed in SEEDS[::10]:
-        assert digests(started([seed], "7")) == {str(seed): first[str(seed)]}
+        assert digests(started(ground, [seed], "7")) == {str(seed): first[str(seed)]}
 
 
 def test_a_replay_tells_what_happened(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,6 +57,16 @@ def test_a_replay_tells_what_happened(capsys: pytest.CaptureFixture[str]) -> Non
         assert word in told
 
 
-def test_a_replay_without_a_seed_says_how(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 2
+def test_a_seed_is_replayed_on_the_ground_of_aws(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["kinesis:3", "shardId-000000000001"]) == 0
+    told = capsys.readouterr().out
+    for word in ("KinesisSetting(", "digest ", "-- shardId-000000000001", "Granted worker="):
+        assert word in told
+
+
+@pytest.mark.parametrize("arguments", [[], ["x"], ["kafka:3"]])
+def test_a_replay_without_a_seed_says_how(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
     assert "usage" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 from msgspec import Struct
 
-from kstream.testing.play import run_seed
+from kstream.testing.play import Grounds, run_seed
 from kstream.testing.scenario import Scenario
 
 FIRST = int(os.environ.get("KSTREAM_FIRST_SEED", "0"))
@@ -36,6 +36,22 @@ TROUBLE = (
 )
 """Each of these happens in at least one seed of fifty, or the seeds prove too little."""
 
+KINESIS_TROUBLE = (
+    "stream.SplitShard",
+    "stream.MergeShards",
+    "stream.UpdateShardCount",
+    "stream.expired",
+    "stream.partial",
+    "stream.shuffled",
+    "stream.cut",
+    "stream.broken",
+    "leases.throttled",
+    "leases.lost",
+    "stray",
+    "stream.pushed",
+)
+"""The same for what only the ground of AWS has."""
+
 MOST_CPU = 0.150
 """Seconds of CPU a seed may cost on average (twice that on a machine that is busy otherwise)."""
 
@@ -49,38 +65,46 @@ class Played(Struct):
     cpu: float
 
 
-def play(seed: int) -> Played:
+def play(seed: int, ground: Grounds) -> Played:
     """Play one seed; an error in it is as wrong as a broken promise."""
     began = time.process_time()
     try:
-        verdict = run_seed(seed)
+        verdict = run_seed(seed, ground=ground)
     except Exception as error:  # noqa: BLE001 - it is reported with the command that replays it
         return Played(seed, [f"{type(error).__name__}: {error}"], {}, 0.0)
     wrong = [f"{each.kind}: {each.detail}" for each in verdict.violations]
     return Played(seed, wrong, verdict.seen, time.process_time() - began)
 
 
-def described(played: Played) -> str:
+def described(played: Played, prefix: str) -> str:
     more = f"\n    and {len(played.wrong) - 3} more" if len(played.wrong) > 3 else ""
     wrong = "".join(f"\n    {line}" for line in played.wrong[:3])
-    return f"seed {played.seed}: python -m kstream.testing.replay {played.seed}{wrong}{more}"
+    return f"python -m kstream.testing.replay {prefix}{played.seed}{wrong}{more}"
 
 
 @pytest.mark.seeds
-def test_no_seed_breaks_a_promise(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("ground", "prefix", "trouble"),
+    [("memory", "", TROUBLE), ("kinesis", "kinesis:", TROUBLE + KINESIS_TROUBLE)],
+    ids=["memory", "kinesis"],
+)
+def test_no_seed_breaks_a_promise(
+    ground: Grounds, prefix: str, trouble: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     """ARCHITECTURE 12, MUST: nothing lost, per-key order, one effective writer per token,
     checkpoints never back, each sink's guarantee, under seeded faults."""
+    seeds = range(FIRST, FIRST + SEEDS)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        played = list(pool.imap_unordered(partial(play), range(FIRST, FIRST + SEEDS), chunksize=5))
+        played = list(pool.imap_unordered(partial(play, ground=ground), seeds, chunksize=5))
     saw = Counter(kind for each in played for kind in each.seen)
     cpu = sum(each.cpu for each in played) / SEEDS
     with capsys.disabled():
-        print(f"\n{SEEDS} seeds, {cpu * 1000:.0f} ms of CPU each; seeds that saw")
-        print("".join(f"  {kind:26} {saw[kind]:5}\n" for kind in TROUBLE), end="")
+        print(f"\n{SEEDS} seeds on {ground}, {cpu * 1000:.0f} ms of CPU each; seeds that saw")
+        print("".join(f"  {kind:26} {saw[kind]:5}\n" for kind in trouble), end="")
     wrong = sorted((each for each in played if each.wrong), key=lambda each: each.seed)
-    assert not wrong, "\n" + "\n".join(map(described, wrong))
+    assert not wrong, "\n" + "\n".join(described(each, prefix) for each in wrong)
     if SEEDS >= 100:
-        assert not {kind: saw[kind] for kind in TROUBLE if saw[kind] * 50 < SEEDS}
+        assert not {kind: saw[kind] for kind in trouble if saw[kind] * 50 < SEEDS}
         assert cpu < 2 * MOST_CPU
 
 
