@@ -316,13 +316,14 @@ def bucket_keys() -> frozenset[str]:
     return S3_KEYS
 
 
-async def open_bucket(location: Location) -> tuple[ObjectStore, Guarantee]:
-    """Return the objects under *location*, probed, and what a sink of them can promise.
+async def open_bucket(location: Location, *, writes: bool) -> tuple[ObjectStore, Guarantee]:
+    """Return the objects under *location*, and what a sink of them can promise. For *writes* the
+    bucket is probed first.
 
     Raises `ConfigError` for a bucket that is not there, or that overwrites.
     """
     _needs_extra("S3")
     from ..objects.s3 import open_s3
 
-    store = await open_s3(location.path, location.query)
+    store = await open_s3(location.path, location.query, writes=writes)
     return store, store.guarantee

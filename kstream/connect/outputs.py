@@ -24,11 +24,11 @@ async def open_objects(url: str) -> ObjectStore:
 
     Raises `ConfigError` for a place that cannot keep objects safely, `MissingExtra`.
     """
-    store, _ = await _objects(parse_url(url))
+    store, _ = await _objects(parse_url(url), writes=False)
     return store
 
 
-async def _objects(location: Location) -> tuple[ObjectStore, Guarantee]:
+async def _objects(location: Location, *, writes: bool = True) -> tuple[ObjectStore, Guarantee]:
     location.check_scheme(_PLACES, "place for objects")
     match location.scheme:
         case "memory":
@@ -36,7 +36,7 @@ async def _objects(location: Location) -> tuple[ObjectStore, Guarantee]:
         case "s3":
             from .amazon import open_bucket
 
-            return await open_bucket(location)
+            return await open_bucket(location, writes=writes)
         case _:
             from ..objects.directory import DirectoryObjects
 
