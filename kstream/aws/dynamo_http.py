@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from ..clock import Clock
 from ..errors import KstreamError
 from .dynamo import ConditionFailed
-from .errors import error_body, error_code
+from .errors import error_body, error_code, error_message, translated
 from .http import Answer, JsonService, Limits, decoded
 from .session import AwsSession
 
@@ -64,9 +64,7 @@ class HttpDynamo:
         if code == "ConditionalCheckFailedException":
             return ConditionFailed(said.get("Item"))
         if code == "TransactionCanceledException":
-            for reason in said.get("CancellationReasons") or ():
-                if reason.get("Code") == "ConditionalCheckFailed":
-                    return ConditionFailed(reason.get("Item"))
+            return _cancelled(action, said.get("CancellationReasons") or ())
         return self._http.refusal(action, answer)
 
     def twin(self) -> HttpDynamo:
@@ -76,3 +74,14 @@ class HttpDynamo:
     async def aclose(self) -> None:
         """Release connections. Closing twice does no harm."""
         await self._http.aclose()
+
+
+def _cancelled(action: str, reasons: Iterable[Mapping[str, Any]]) -> KstreamError:
+    """Return why a transaction was cancelled: a failed condition before all else, as it says that
+    trying again cannot help."""
+    told = [reason for reason in reasons if reason.get("Code", "None") != "None"]
+    for reason in told:
+        if reason["Code"] == "ConditionalCheckFailed":
+            return ConditionFailed(reason.get("Item"))
+    first = told[0] if told else {"Code": "TransactionConflict"}
+    return translated(action, first["Code"], error_message(first))

@@ -70,6 +70,12 @@ _MEANING: Final[dict[str, type[KstreamError]]] = {
     "KMSInvalidStateException": Unavailable,
     "KMSNotFoundException": Unavailable,
     "KMSOptInRequired": Unavailable,
+    # Why one write of a transaction was refused; these have codes of their own.
+    "DuplicateItem": UsageError,
+    "ItemCollectionSizeLimitExceeded": UsageError,
+    "ProvisionedThroughputExceeded": Throttled,
+    "ThrottlingError": Throttled,
+    "TransactionConflict": Unavailable,
     # Somebody has to mend something.
     "ResourceNotFoundException": NotFound,
     "TableNotFoundException": NotFound,

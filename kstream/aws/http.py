@@ -139,21 +139,26 @@ class JsonService:
         """
         road = await self._opened()
         headers = await self._signed(road.endpoint, action, body)
+        response = await self._headed(road, action, headers, body)
+        pieces = road.pieces(action, response)
+        try:
+            yield pieces
+        finally:
+            await pieces.aclose()
+            response.close()
+
+    async def _headed(
+        self, road: _Road, action: str, headers: dict[str, str], body: bytes
+    ) -> aiohttp.ClientResponse:
         try:
             async with asyncio.timeout(self._limits.connect + self._limits.read):
                 response = await road.open(headers, body)
-                if response.status >= 300:
+                if response.status < 300:
+                    return response
+                async with response:
                     raise self.refusal(action, self._answer(response, await response.read()))
         except (aiohttp.ClientError, TimeoutError) as error:
             raise road.silence(action, error) from error
-        try:
-            pieces = road.pieces(action, response)
-            try:
-                yield pieces
-            finally:
-                await pieces.aclose()
-        finally:
-            response.close()
 
     async def _signed(self, endpoint: Endpoint, action: str, body: bytes) -> dict[str, str]:
         headers = {
@@ -222,7 +227,8 @@ class _Road:
         self.endpoint = endpoint
         url = urlsplit(endpoint.url)
         self.shelf = Shelf()
-        self._url = endpoint.url
+        # A proxy is told the whole URL, which has a path by definition.
+        self._url = endpoint.url if url.path else f"{endpoint.url}/"
         self._host = url.netloc
         # Asked once: aiohttp's own `trust_env` reads the environment and ~/.netrc at every call.
         bypassed = proxy_bypass(url.hostname or "")

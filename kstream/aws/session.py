@@ -23,6 +23,9 @@ from botocore.exceptions import (
     HTTPClientError,
     MetadataRetrievalError,
 )
+from botocore.exceptions import (
+    ConnectionError as NoConnection,
+)
 from botocore.session import Session
 from msgspec import Struct
 
@@ -40,6 +43,14 @@ _PRESSING: Final = 60.0
 """Seconds before the keys expire from which on a call waits for new ones."""
 _PAUSE: Final = 10.0
 """Seconds between two attempts to renew keys that are still good."""
+
+
+_PASSING: Final = (
+    CredentialRetrievalError,
+    HTTPClientError,
+    MetadataRetrievalError,
+    NoConnection,
+)
 
 
 class Endpoint(Struct, frozen=True):
@@ -177,7 +188,6 @@ class AwsSession:
         return stale and self._clock.monotonic() >= self._not_before
 
     def _begin(self) -> asyncio.Future[Keys]:
-        self._not_before = self._clock.monotonic() + _PAUSE
         loop = asyncio.get_running_loop()
         self._renewing = loop.run_in_executor(self._thread, self._fetch)
         return self._renewing
@@ -188,12 +198,20 @@ class AwsSession:
             # Shielded: a call that is given up must not stop the renewal that others wait for.
             self._keys = await asyncio.shield(renewing)
         except (BotoCoreError, ClientError, KstreamError) as error:
-            if self._keys is None or self._expired or self._within(0):
+            if self._keys is None:
                 raise _meaning(error) from None
+            if self._expired or self._within(0):
+                # They were had once: it is no setting that is wrong.
+                raise Unavailable(
+                    f"AWS credentials cannot be had now: {type(error).__name__}"
+                ) from None
             log.warning("AWS credentials could not be renewed yet: %s", type(error).__name__)
         finally:
             if self._renewing is renewing and renewing.done():
                 self._renewing = None
+                # botocore hides a failure while the old keys are good: they are what tells it.
+                if self._expired or self._within(None):
+                    self._not_before = self._clock.monotonic() + _PAUSE
         return self._keys
 
     def _fetch(self) -> Keys:
@@ -232,6 +250,6 @@ def _meaning(error: Exception) -> KstreamError:
     if isinstance(error, ClientError):
         said = error.response.get("Error", {})
         return translated(error.operation_name, said.get("Code", ""), said.get("Message", ""), 403)
-    if isinstance(error, CredentialRetrievalError | HTTPClientError | MetadataRetrievalError):
+    if isinstance(error, _PASSING):
         return Unavailable(f"AWS credentials cannot be had now: {type(error).__name__}")
     return ConfigError(f"AWS settings: {error}")

@@ -118,8 +118,12 @@ def _records(found: list[Any]) -> list[Record]:
     """Make a list of `_Record` into one of `Record`, in place."""
     # A second list would hold both kinds at once: more memory than the caches take, and a
     # quarter slower.
-    for at, each in enumerate(found):
-        found[at] = Record(int(each.sequence), int(each.arrived * 1000 + 0.5), each.key, each.data)
+    try:
+        for at, each in enumerate(found):
+            arrived = int(each.arrived * 1000 + 0.5)
+            found[at] = Record(int(each.sequence), arrived, each.key, each.data)
+    except (ValueError, OverflowError):
+        raise Unavailable("a record whose sequence number or instant is no number") from None
     return found
 
 
