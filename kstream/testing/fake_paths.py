@@ -35,19 +35,19 @@ class Given(NamedTuple):
 
     def at(self, path: Path) -> Value | None:
         """Return what stands at *path*."""
-        found: Any = {"M": self.item}
-        for part in self.path(path):
-            inner = found.get("M" if isinstance(part, str) else "L")
-            if inner is None:
-                return None
-            if isinstance(part, str):
-                found = inner.get(part)
-            else:
-                found = inner[part] if part < len(inner) else None
+        first = path[0]
+        assert isinstance(first, str)
+        found = self.item.get(self._name(first) if first[0] == "#" else first)
+        for part in path[1:]:
             if found is None:
                 return None
-        value: Value = found
-        return value
+            if isinstance(part, str):
+                inner = found.get("M") or {}
+                found = inner.get(self._name(part) if part[0] == "#" else part)
+            else:
+                listed = found.get("L") or []
+                found = listed[part] if part < len(listed) else None
+        return found
 
     def value(self, name: str) -> Value:
         """Return the value of placeholder *name*."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from ..aws.dynamo import Item
 from ..errors import UsageError
 from .fake_expressions import condition, paths
-from .fake_ground import Account, check_placeholders, holds
+from .fake_ground import Account, check_placeholders, given, holds
 from .fake_table import FakeTable, Place
-from .fake_values import size_of
 
 __all__ = ["Reads"]
 
 _PAGE_BYTES = 1 << 20
+
+_EQUALITY: Final = re.compile(r"(#?\w+)\s*=\s*(:\w+)")
 
 Answer = dict[str, Any]
 
@@ -39,8 +41,8 @@ class Reads:
         table = self._account.table(request["TableName"])
         projection = _projection(request)
         check_placeholders(request, projection)
-        item = table.get(table.place(request["Key"]), self.as_of(request))
-        self._count("GetItem", request, size_of(item or {}))
+        item, size = table.sized(table.place(request["Key"]), self.as_of(request))
+        self._count("GetItem", request, size)
         if item is None:
             return {}
         return {"Item": _projected(request, item)}
@@ -54,8 +56,8 @@ class Reads:
         start = request.get("ExclusiveStartKey")
         places = [
             place
-            for place in table.after(None)
-            if (item := table.get(place)) is not None and holds(key, request, item)
+            for place in table.partition(_hash_key(request, table))
+            if (item := table.get(place)) is not None and key.holds(given(request, item))
         ]
         if request.get("ScanIndexForward") is False:
             places.reverse()
@@ -91,12 +93,12 @@ class Reads:
         size = looked = 0
         last: Item | None = None
         for place in places:
-            item = table.get(place, as_of)
+            item, weight = table.sized(place, as_of)
             if item is None:
                 continue
-            if last is not None and (looked >= most or size + size_of(item) > _PAGE_BYTES):
+            if last is not None and (looked >= most or size + weight > _PAGE_BYTES):
                 break
-            looked, size, last = looked + 1, size + size_of(item), item
+            looked, size, last = looked + 1, size + weight, item
             if holds(test, request, item):
                 found.append(item)
         else:
@@ -117,6 +119,16 @@ def units(size: int, *, strong: bool) -> float:
     """Return the read request units of *size* bytes: 4 KB each, half of that if not *strong*."""
     whole = max(1, -(-size // 4096))
     return float(whole) if strong else whole / 2
+
+
+def _hash_key(request: Mapping[str, Any], table: FakeTable) -> Mapping[str, Any]:
+    """Return the hash key that the key condition names. Raises `UsageError` if it names none."""
+    names = request.get("ExpressionAttributeNames", {})
+    for name, placeholder in _EQUALITY.findall(request["KeyConditionExpression"]):
+        if names.get(name, name) == table.hash:
+            value: Mapping[str, Any] = given(request, None).value(placeholder)
+            return value
+    raise UsageError(f"Query condition missed key schema element: {table.hash}")
 
 
 def _projection(request: Mapping[str, Any]) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping
 from hashlib import md5
+from operator import itemgetter
 from typing import Any
 
 from ..errors import UsageError
@@ -34,7 +35,7 @@ class FakeTable:
         self.hash: str = schema["HASH"]
         self.range: str | None = schema.get("RANGE")
         self._kinds = {name: kinds[name] for name in schema.values()}
-        self._versions: dict[Place, list[tuple[float, Item | None]]] = {}
+        self._versions: dict[Place, list[tuple[float, Item | None, int]]] = {}
         self._order: list[Place] = []
 
     def place(self, key: Mapping[str, Any], *, whole: bool = True) -> Place:
@@ -59,28 +60,39 @@ class FakeTable:
 
     def get(self, place: Place, as_of: float | None = None) -> Item | None:
         """Return the item at *place*: now, or as it was at *as_of* if that is still known."""
+        return self.sized(place, as_of)[0]
+
+    def sized(self, place: Place, as_of: float | None = None) -> tuple[Item | None, int]:
+        """Return the same, and its size in bytes."""
         versions = self._versions.get(place)
         if not versions:
-            return None
-        if as_of is None:
-            return versions[-1][1]
-        at = bisect_right(versions, as_of, key=lambda version: version[0])
-        return versions[at - 1][1] if at else None
+            return None, 0
+        at = 0
+        if as_of is not None:
+            at = bisect_right(versions, as_of, key=lambda version: version[0])
+        return versions[at - 1][1:]
 
     def put(self, place: Place, item: Item | None, now: float, keep: float) -> None:
         """Replace what is at *place*; what was true *keep* seconds ago can still be read.
 
         Raises `UsageError` above 400 KB.
         """
-        if item is not None and size_of(item) > MOST_ITEM_BYTES:
+        size = 0 if item is None else size_of(item)
+        if size > MOST_ITEM_BYTES:
             raise UsageError("Item size has exceeded the maximum allowed size")
         versions = self._versions.get(place)
         if versions is None:
-            versions = self._versions[place] = [(float("-inf"), None)]
+            versions = self._versions[place] = [(float("-inf"), None, 0)]
             insort(self._order, place)
-        versions.append((now, item))
+        versions.append((now, item, size))
         while len(versions) > 1 and versions[1][0] <= now - keep:
             del versions[0]
+
+    def partition(self, value: Mapping[str, Any]) -> list[Place]:
+        """Return the places of one hash key, by range key."""
+        digest = self.digest(value)
+        begin = bisect_left(self._order, digest, key=itemgetter(0))
+        return self._order[begin : bisect_right(self._order, digest, key=itemgetter(0))]
 
     def after(self, place: Place | None) -> list[Place]:
         """Return the places beyond *place*, in the order of a scan."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Context, Decimal, InvalidOperation
+from operator import ge, gt, le, lt
 from typing import Any, Final
 
 from ..errors import UsageError
@@ -25,6 +26,7 @@ __all__ = [
 Value = dict[str, Any]
 
 _DIGITS: Final = Context(prec=38)
+_ORDERS: Final = {"<": lt, "<=": le, ">": gt, ">=": ge}
 _SETS: Final = {"SS", "NS", "BS"}
 _TYPES: Final = {"S", "N", "B", "BOOL", "NULL", "L", "M", *_SETS}
 
@@ -78,10 +80,12 @@ def sort_key(value: Value) -> Any:
 
 def _plain(value: Value) -> Any:
     """Return *value* in a form in which equal ones are equal."""
-    kind = _kind(value)
-    if kind in _SETS:
-        return kind, sorted(value[kind])
-    return (kind, sort_key(value)) if kind == "N" else value
+    for kind in value:
+        if kind in _SETS:
+            return kind, sorted(value[kind])
+        if kind == "N":
+            return kind, number(value[kind])
+    return value
 
 
 def compared(one: Value | None, operator: str, other: Value | None) -> bool:
@@ -90,19 +94,11 @@ def compared(one: Value | None, operator: str, other: Value | None) -> bool:
     if one is None or other is None:
         return operator == "<>" and (one is None) is not (other is None)
     if operator in {"=", "<>"}:
-        return (_plain(one) == _plain(other)) is (operator == "=")
+        same = one == other or _plain(one) == _plain(other)
+        return same is (operator == "=")
     if _kind(one) != _kind(other) or _kind(one) not in {"S", "N", "B"}:
         return False
-    left, right = sort_key(one), sort_key(other)
-    match operator:
-        case "<":
-            return bool(left < right)
-        case "<=":
-            return bool(left <= right)
-        case ">":
-            return bool(left > right)
-        case _:
-            return bool(left >= right)
+    return bool(_ORDERS[operator](sort_key(one), sort_key(other)))
 
 
 def begins_with(value: Value, start: Value) -> bool:

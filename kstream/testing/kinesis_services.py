@@ -106,6 +106,7 @@ class KinesisServices(Services):
         self._notes = LeaseNotes(world.history, world.loop.time)
         self._dynamo = FakeDynamo(self._clock, self._chance, creating=setting.creating)
         self._dynamo.heard = self._stored
+        self._decoded: dict[str, Row] = {}
         self._unfold = Unfolding(FULL_RING, "deliver")
 
     # -- what members hold ---------------------------------------------------------------------
@@ -157,7 +158,17 @@ class KinesisServices(Services):
             )
 
     def _stored(self, table: str, before: Item | None, after: Item | None) -> None:
-        self._notes.note(_row(before), _row(after))
+        self._notes.note(self._row(before), self._row(after))
+
+    def _row(self, item: Item | None) -> Row | None:
+        """Return the lease row in *item*, if there is one."""
+        body = "" if item is None else item.get("body", {}).get("S", "")
+        if not body:
+            return None
+        row = self._decoded.get(body)
+        if row is None:
+            row = self._decoded[body] = decode_row(body.encode())
+        return row
 
     # -- what the world does and sees ----------------------------------------------------------
 
@@ -206,7 +217,7 @@ class KinesisServices(Services):
             items = self._dynamo.items(_TABLE)
         except NotFound:  # nobody has written yet
             return []
-        rows = [_row(item) for item in items if item["group"]["S"] == group]
+        rows = [self._row(item) for item in items if item["group"]["S"] == group]
         return [row for row in rows if row is not None]
 
     @override
@@ -217,10 +228,3 @@ class KinesisServices(Services):
             registering=self._setting.creating,
             subscription=self._setting.subscription,
         )
-
-
-def _row(item: Item | None) -> Row | None:
-    """Return the lease row in *item*, if there is one."""
-    if item is None or "body" not in item or "S" not in item["body"]:
-        return None
-    return decode_row(item["body"]["S"].encode())
