@@ -19,7 +19,7 @@ from msgspec import Struct
 from ..clock import Clock
 from ..lease import Group, Lease, Mark
 from ..shard import ShardId
-from ..signals import Observer
+from ..signals import Signal
 from .stream import Stream
 
 __all__ = [
@@ -169,7 +169,7 @@ class Member(Struct, frozen=True):
     stream: Stream
     clock: Clock
     chance: random.Random
-    emit: Observer
+    emit: Callable[[Signal], None]
     host: Host
     forgotten: Forgotten | None = None
 

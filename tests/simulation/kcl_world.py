@@ -275,7 +275,7 @@ class KclWorld:
         """Wait until everything was handled and every closed shard is ended."""
         until = self.loop.time() + within
         while self.loop.time() < until:
-            done = Counter({(e.shard, e.position) for e in self.handled()})
+            done = {(e.worker.partition("/")[2], e.shard, e.position) for e in self.handled()}
             lineage = await self.producer.shards()
             leases = await self.leases()
             ended = all(
@@ -283,7 +283,7 @@ class KclWorld:
                 for shard in lineage.values()
                 if shard.closed
             )
-            if len(done) == len(self.produced) and ended and consumers:
+            if len(done) == consumers * len(self.produced) and ended:
                 return True
             await asyncio.sleep(0.5)
         return False

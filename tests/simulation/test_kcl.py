@@ -55,7 +55,11 @@ class Play:
                 world.stop(name)  # its own flaws are not ours: who is left must finish
         if not any(member.ours and member.alive for member in world.members.values()):
             self.start()
-        found = [] if await world.settled(120) else ["stuck: not everything was handled"]
+        found = (
+            []
+            if await world.settled(120, len(self.consumers))
+            else ["stuck: not everything was handled"]
+        )
         await world.leave()
         return found + wrong(world, self.consumers)
 

@@ -152,15 +152,18 @@ class KclPeer:
         self._stirred.set()
         self._wake.set()
 
-    async def _bear(self, held: _Held, lineage: Lineage, child: ShardId) -> None:
-        """Create the lease of a *child*, after that of its other parent if nobody made one yet: a
-        parent without a lease holds nobody back, and would be left out for good."""
-        if await self._patient(held, lambda: self._table.get(child)) is not None:
+    async def _bear(
+        self, held: _Held, lineage: Lineage, shard: ShardId, checkpoint: Checkpoint = TRIM_HORIZON
+    ) -> None:
+        """Create the lease of *shard*, after those of its ancestors that nobody made yet: a parent
+        without a lease holds nobody back, and would be left out for good."""
+        if await self._patient(held, lambda: self._table.get(shard)) is not None:
             return
-        others = [name for name in lineage[child].parents if name != held.lease.shard]
-        first = [created(lineage[name], self._initial) for name in others if name in lineage]
-        for lease in (*first, created(lineage[child], TRIM_HORIZON)):
-            await self._patient(held, lambda: self._table.create(lease))  # noqa: B023
+        for parent in lineage[shard].parents:
+            if parent in lineage:
+                await self._bear(held, lineage, parent, self._initial)
+        lease = created(lineage[shard], checkpoint)
+        await self._patient(held, lambda: self._table.create(lease))
 
     # -- one lease -----------------------------------------------------------------------------
 

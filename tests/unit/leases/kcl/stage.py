@@ -12,6 +12,7 @@ from typing_extensions import override
 from kstream.aws.dynamo import DynamoApi
 from kstream.core.lineage import Lineage
 from kstream.engine.heart import TaskHost
+from kstream.errors import Unavailable
 from kstream.keyspace import even_ranges
 from kstream.lease import Group
 from kstream.leases.kcl.items import Checkpoint, KclLease, encode_item
@@ -43,7 +44,8 @@ class Bent(DynamoApi):
     @override
     async def call(self, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
         if self.hang:
-            await asyncio.sleep(1e6)
+            await asyncio.sleep(15.0)
+            raise Unavailable("no answer")
         self.before(action, request)
         answer = await self.api.call(action, request)
         self.after(action, request)

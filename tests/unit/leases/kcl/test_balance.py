@@ -108,7 +108,7 @@ def test_finished_shards_count_for_nobodys_share() -> None:
 def test_a_team_that_takes_by_turns_comes_to_rest() -> None:
     """Every worker has the floor or the ceiling of shards per worker, and nobody steals any more."""
     for workers, shards in ((2, 5), (3, 7), (4, 4), (5, 3), (3, 12)):
-        owners = ["w0"] * shards
+        owners, last = ["w0"] * shards, 0
         for turn in range(200):
             me = f"w{turn % workers}"
             seen = [
