@@ -1,7 +1,7 @@
 """What URLs of AWS open: Kinesis streams, DynamoDB tables, S3 buckets.
 
     kinesis://NAME?region=&endpoint=&fetch=poll|push|auto&consumer=&deregister=&idle=
-            &aggregate=auto|on|off&order=ordered|fast&readers=kstream|kcl&out_of_range=deliver|kcl
+            &aggregate=auto|on|key|off&order=ordered|fast&readers=kstream|kcl&out_of_range=deliver|kcl
     dynamodb://TABLE?region=&endpoint=
     s3://BUCKET/PREFIX?region=&endpoint=&...
 

@@ -12,9 +12,14 @@ Fetching = Literal["poll", "push", "auto"]
 """``poll``: GetRecords. ``push``: enhanced fan-out, falling back to polling while it is refused.
 ``auto``: push where the consumer is registered already or may be, else polling."""
 
-Aggregation = Literal["auto", "on", "off"]
+Aggregation = Literal["auto", "on", "key", "off"]
 """Whether records share Kinesis records in the KPL's format. ``auto``: yes, unless the stream
-distributes records by itself (AUTO), where the format is not supported."""
+distributes records by itself (AUTO), where the format is not supported. ``key``: only with others
+of their key.
+
+An aggregate of several keys that is on its way while the stream is resharded may land with records
+of another shard: there they have no order, and meet no duplicate of theirs. One of a single key
+never does, at the price of more Kinesis records."""
 
 WriteOrder = Literal["ordered", "fast"]
 """``ordered``: records of one key stay in order; one write has at most one aggregate of a shard,

@@ -30,7 +30,7 @@ LONGEST_KEY: Final = 256
 """Characters of a partition key."""
 
 Group = int | str
-"""A shard's index, a key, or below 0: a put that waits for no other."""
+"""A shard's index, a key (or its first entry), or below 0: a put that waits for no other."""
 
 
 class Plan(Struct):
@@ -73,20 +73,25 @@ def plan_aggregates(
     limit: int,
     ordered: bool,
     spreader: Spreader,
+    by_key: bool = False,
 ) -> Plan:
     """Return *entries* in aggregates of *limit* bytes, one row of them for each shard.
 
-    What can never be sent gets its failure in *outcomes* here.
+    *by_key*: one row for each key instead. Wherever a shard is split, such an aggregate lands where
+    each of its records belongs. What can never be sent gets its failure in *outcomes* here.
     """
     ordered = ordered and layout.placed
     lanes, keyless, free = _routed(entries, outcomes, layout.router if layout.placed else None)
     plan = Plan([], [], [], [], ordered, keyless=free or bool(keyless))
     builder = _Builder(plan, entries, outcomes, layout)
     for place, lane in enumerate(lanes):
-        level = 0
-        group: Group | None = place if ordered else None
-        for packed, members in _cut(entries, lane, min(limit, layout.largest), None):
-            level += builder.add(packed, members, group, level)
+        for row in _rows(entries, lane) if by_key else (lane,):
+            level = 0
+            group: Group | None = None
+            if ordered:
+                group = row[0] if by_key else place
+            for packed, members in _cut(entries, row, min(limit, layout.largest), None):
+                level += builder.add(packed, members, group, level)
     for members, point in _runs(entries, keyless, limit, len(lanes), spreader):
         for packed, cut in _cut(entries, members, min(limit, layout.largest), point):
             builder.add(packed, cut, None, 0, point)
@@ -171,6 +176,15 @@ def _routed(
             free = free or entry.key is None
             lanes[bisect_right(edges, point_of(entry).to_bytes(16, "big")) - 1].append(number)
     return lanes, keyless, free
+
+
+def _rows(entries: Sequence[Entry], lane: list[int]) -> list[list[int]]:
+    """Return *lane* sorted apart by key (and place, where an entry has its own)."""
+    rows: dict[tuple[str | None, int | None], list[int]] = {}
+    for number in lane:
+        entry = entries[number]
+        rows.setdefault((entry.key, entry.hash_key), []).append(number)
+    return list(rows.values())
 
 
 def _cut(

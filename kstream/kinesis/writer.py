@@ -103,6 +103,7 @@ class KinesisWriter:
             limit=options.aggregate_bytes,
             ordered=ordered,
             spreader=self._spreader,
+            by_key=options.aggregate == "key",
         )
 
 

@@ -49,7 +49,7 @@ def in_order(stage: Stage) -> None:
     assert all(numbers == sorted(numbers) for numbers in by_key.values()), by_key
 
 
-@pytest.mark.parametrize("aggregate", ["on", "off"])
+@pytest.mark.parametrize("aggregate", ["on", "key", "off"])
 def test_a_receipt_names_where_its_record_stands(aggregate: Aggregation) -> None:
     async def scenario(stage: Stage) -> None:
         entries = numbered(900, keys=50)
@@ -59,7 +59,7 @@ def test_a_receipt_names_where_its_record_stands(aggregate: Aggregation) -> None
         for entry, receipt in zip(entries, found, strict=True):
             record = places[receipt.shard, receipt.sequence, receipt.sub]
             assert (record.key, record.data) == (entry.key, entry.data)
-            assert record.id == (entry.id if aggregate == "on" else None)
+            assert record.id == (None if aggregate == "off" else entry.id)
             assert hash_key(entry.key or "") in stage.stream.shards[receipt.shard].shard.keys
             assert receipt.ordered
         in_order(stage)
@@ -125,7 +125,7 @@ def test_a_lone_record_without_tags_goes_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("order", ["ordered", "fast"])
-@pytest.mark.parametrize("aggregate", ["on", "off"])
+@pytest.mark.parametrize("aggregate", ["on", "key", "off"])
 def test_requests_keep_to_the_limits_of_the_service(
     aggregate: Aggregation, order: WriteOrder
 ) -> None:
@@ -169,7 +169,7 @@ def test_a_request_carries_one_plain_record_of_a_key() -> None:
     on_stage(scenario, PLAIN, shards=2)
 
 
-@pytest.mark.parametrize("aggregate", ["on", "off"])
+@pytest.mark.parametrize("aggregate", ["on", "key", "off"])
 def test_a_throttled_part_of_a_request_keeps_the_order_of_its_keys(aggregate: Aggregation) -> None:
     """MUST (9): partial failures by index, retried in place."""
 
@@ -296,7 +296,7 @@ def test_many_answers_or_few_are_no_answer() -> None:
 # -- what can never pass ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("aggregate", ["on", "off"])
+@pytest.mark.parametrize("aggregate", ["on", "key", "off"])
 @pytest.mark.parametrize(
     ("entry", "why"),
     [
@@ -377,7 +377,7 @@ def test_without_aggregation_headers_are_refused_and_ids_stay_behind() -> None:
 # -- without order ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("aggregate", ["on", "off"])
+@pytest.mark.parametrize("aggregate", ["on", "key", "off"])
 def test_records_without_a_key_spread_evenly_and_have_no_order(aggregate: Aggregation) -> None:
     async def scenario(stage: Stage) -> None:
         found = []
@@ -465,7 +465,7 @@ def test_such_a_stream_gets_aggregates_if_they_are_asked_for() -> None:
         ),
         max_size=6,
     ),
-    st.sampled_from(["on", "off"]),
+    st.sampled_from(["on", "key", "off"]),
     st.integers(1, 4),
 )
 def test_each_key_keeps_its_order_through_refusals_and_lost_answers(
@@ -497,7 +497,7 @@ def test_each_key_keeps_its_order_through_refusals_and_lost_answers(
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.data(), st.sampled_from(["on", "off"]), st.sampled_from(["ordered", "fast"]))
+@given(st.data(), st.sampled_from(["on", "key", "off"]), st.sampled_from(["ordered", "fast"]))
 def test_every_entry_has_one_outcome_and_a_receipt_is_never_wrong(
     data: st.DataObject, aggregate: Aggregation, order: WriteOrder
 ) -> None:

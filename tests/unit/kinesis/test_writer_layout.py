@@ -66,6 +66,25 @@ def test_what_is_left_of_a_shard_that_was_split_is_placed_anew() -> None:
     on_stage(scenario)
 
 
+def test_aggregates_of_one_key_land_where_they_belong_through_any_resharding() -> None:
+    """aggregate=key: order per key and dedup hold for what is in flight while shards change."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.writer.write(entries(2))
+        for shard in (FIRST, SECOND):
+            stage.stream.split(shard)
+            await stage.persist(entries(400, size=300))
+        strays = [
+            record.data
+            for shard, record in stage.log()
+            if hash_key(record.key or "") not in stage.stream.shards[shard].shard.keys
+        ]
+        assert strays == []
+        assert len(stage.wire) < 802 / 2, "they do share Kinesis records"
+
+    on_stage(scenario, KinesisOptions(aggregate="key"))
+
+
 def test_a_shard_that_was_merged_is_noticed_as_well() -> None:
     async def scenario(stage: Stage) -> None:
         await stage.writer.write(entries(2))
