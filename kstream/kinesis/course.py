@@ -72,7 +72,7 @@ class Course:
     def stale(self) -> bool:
         """Whether retention may have overtaken a reader under way: then its iterator goes on
         behind the gap and says nothing, so that the place has to be sought again."""
-        return not self._sought and self._doubtful()
+        return not self._sought and self._doubtful(self._source.time.now())
 
     @property
     def repeats(self) -> int:
@@ -135,7 +135,8 @@ class Course:
         if there is not None:
             self._sought = False
         found = self._anchor >= 0 and there is not None and there <= self._anchor
-        if found or not self._doubtful():
+        # As of then: what was pushed may have waited here for long.
+        if found or not self._doubtful(asked):
             return
         lost = None if self._after == BEFORE_ALL else str(self._after)
         # Named once: from here on, what comes next is what is sought.
@@ -143,14 +144,15 @@ class Course:
         self._read_until = max(self._read_until, wire[0].arrived if wire else asked)
         raise DataLoss(self._shard, lost, None if there is None else str(Position(there)))
 
-    def _doubtful(self) -> bool:
-        """Return whether something that is ours to read may have been trimmed."""
+    def _doubtful(self, now: int) -> bool:
+        """Return whether at *now* (the service's time) something that is ours to read may have
+        been trimmed."""
         since = self._read_until
         if self._after == BEFORE_ALL:
             if self._young or not since:
                 return False
             since = max(since, self._instant)
-        return since - _UNSEEN < self._source.time.now() - self._source.retention
+        return since - _UNSEEN < now - self._source.retention
 
     def _beyond_start(self, wire: list[Record]) -> list[Record]:
         """Return those Kinesis records of *wire* that hold something beyond where we stand."""

@@ -15,7 +15,6 @@ from typing_extensions import override
 from ..errors import (
     ClosedError,
     CorruptStore,
-    IncompleteListing,
     NotFound,
     Throttled,
     Unavailable,
@@ -27,6 +26,7 @@ from ..record import Batch, ShardEnded
 from ..shard import ShardId
 from .api import MOST_RECORDS, AccessRefused, ExpiredToken, Records
 from .course import Course
+from .ending import children_at_end
 from .pacing import ShardPace
 from .source import Source
 
@@ -86,7 +86,8 @@ class PollingReader(ShardReader):
         try:
             course, pace = await self._opened()
             if self._children is not None:
-                self._ended = ShardEnded(await self._confirmed(self._children))
+                children = await children_at_end(self._source, self._shard, self._children)
+                self._ended = ShardEnded(children)
                 return None
             found = await self._ask(course, pace, most)
         except NotFound:
@@ -185,13 +186,3 @@ class PollingReader(ShardReader):
     def _limit(self, most: int) -> int:
         """Return how many records have about *most* bytes."""
         return max(1, min(MOST_RECORDS, int(min(most, _MOST) / max(self._mean, 1.0))))
-
-    async def _confirmed(self, told: tuple[ShardId, ...]) -> tuple[ShardId, ...]:
-        """Return the children of the shard, which is at its end: those told there and those
-        listed. Raises `IncompleteListing` while there are none: a shard is only ever closed for
-        its children."""
-        lineage = await self._source.shards()
-        children = {*told, *lineage.children_of(self._shard)}
-        if not children and self._source.ring and self._shard in lineage:
-            raise IncompleteListing(f"{self._shard} is at its end, and no child of it is listed")
-        return tuple(sorted(children))

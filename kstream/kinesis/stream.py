@@ -15,9 +15,11 @@ from ..position import GroupStart, Start
 from ..record import Entry, Outcome
 from ..shard import ShardId
 from .api import KinesisApi
+from .choosing import ChoosingReader
 from .options import KinesisOptions
 from .pacing import Pacing
 from .polling import PollingReader
+from .registration import FanOut, consumer_name
 from .source import Source
 from .writer import KinesisWriter
 
@@ -33,7 +35,8 @@ class KinesisStream(Stream):
     It asks nothing until it is used, and then is bound to that life of the stream: once the stream
     is deleted, every call raises `NotFound`, also after one was made under its name.
 
-    *group* names whoever reads, for the default name of a fan-out consumer. *pacing*: what the
+    *group* names whoever reads, for the default name of a fan-out consumer; who has neither polls.
+    *pacing*: what the
     readers of this process share (`pacing.process_pacing`); by default this stream's alone. *ring*
     is false where shards do not divide the ring of hash keys, as those of DynamoDB Streams.
     """
@@ -49,7 +52,6 @@ class KinesisStream(Stream):
         pacing: Pacing | None = None,
         ring: bool = True,
     ) -> None:
-        self._group = group
         self._source = source = Source(
             api,
             clock=clock,
@@ -58,6 +60,9 @@ class KinesisStream(Stream):
             pacing=pacing or Pacing(),
             ring=ring,
         )
+        name = source.options.consumer or (consumer_name(group) if group else "")
+        pushes = source.options.fetch != "poll" and name
+        self._fan_out = FanOut(source, name) if pushes else None
         self._writer = KinesisWriter(
             api, self.shards, source.options, clock=clock, chance=chance, summary=source.summary
         )
@@ -89,11 +94,19 @@ class KinesisStream(Stream):
 
     @override
     def read(self, shard: ShardId, start: Start, read_until: int = 0) -> ShardReader:
-        return PollingReader(self._source, shard, start, read_until)
+        if self._fan_out is None:
+            return PollingReader(self._source, shard, start, read_until)
+        return ChoosingReader(self._source, self._fan_out, shard, start, read_until)
 
     @override
     async def write(self, entries: Sequence[Entry]) -> list[Outcome]:
         return await self._writer.write(entries)
+
+    async def retire(self) -> None:
+        """Deregister the fan-out consumer, where the options ask for it: called by the last worker
+        that leaves. One that still reads registers it anew. Raises as the API does."""
+        if self._fan_out is not None and self._source.options.deregister:
+            await self._fan_out.deregister()
 
     @override
     async def aclose(self) -> None:
