@@ -91,12 +91,9 @@ async def open_ground(wanted: Wanted) -> AsyncIterator[Ground]:
         team = open_team(wanted.leases, clock=clock)
         if team is not None:
             opened.push_async_callback(team.aclose)
-        seen = (
-            await open_seen(wanted.stream, wanted.group, wanted.leases)
-            if wanted.dedup is not None
-            else None
-        )
-        if seen is not None:
+        seen = None
+        if wanted.dedup is not None:
+            seen = await open_seen(wanted.stream, wanted.group, wanted.leases)
             opened.push_async_callback(seen.aclose)
         letters = wanted.letters
         if isinstance(letters, str):
