@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..clock import Clock
+from ..core.resharding import OpenShards, changed, steps_to
 from ..errors import NotFound, UsageError
-from ..keyspace import HashRange, even_ranges
-from ..shard import ShardId
+from ..keyspace import HashRange
+from ..shard import Shard, ShardId
 from ..sqlite import Database
 from .life import Binding, Life
 from .schema import hash_range, ring_bytes, shard_id, shard_number
@@ -38,25 +39,15 @@ def merge(
 
 
 def reshard(database: Database, binding: Binding, clock: Clock, count: int) -> tuple[ShardId, ...]:
-    """Split at every edge that *count* even shards have, then merge away all other edges."""
-    edges = [keys.start for keys in even_ranges(count)]
+    """Split and merge until *count* shards of even width are open. See `Control.reshard`."""
     with database.writing():
         life = binding.life(database)
         now = clock.now()
-        for number, keys in _open(database, life):
-            for edge in edges:
-                if keys.start < edge < keys.stop:
-                    children = _replace(database, life, now, [number], keys.split(edge))
-                    number, keys = shard_number(children[1]), HashRange(edge, keys.stop)  # noqa: PLW2901  the rest
-        low: tuple[int, HashRange] | None = None
-        for number, keys in _open(database, life):
-            if low is None or keys.start in edges:
-                low = (number, keys)
-                continue
-            joined = low[1].joined(keys)
-            children = _replace(database, life, now, [low[0], number], [joined])
-            low = (shard_number(children[0]), joined)
-        return tuple(shard_id(number) for number, _ in _open(database, life))
+        shards = OpenShards(Shard(shard_id(number), keys) for number, keys in _open(database, life))
+        for step in steps_to(shards.ranges, count):
+            parents = [shard_number(parent) for parent in shards.parents(step)]
+            shards.took(step, _replace(database, life, now, parents, changed(step)[1]))
+        return shards.ids
 
 
 def open_shards(

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from ..clock import Clock, SystemClock
 from ..core.lineage import Lineage
+from ..core.resharding import OpenShards, changed, steps_to
 from ..errors import NotFound, UsageError
 from ..ports.stream import Control, ShardReader, Stream, StreamFacts
 from ..position import GroupStart, Position, Start
@@ -22,7 +23,6 @@ from ..record import Entry, Outcome
 from ..shard import ShardId
 from .memory_reader import MemoryReader
 from .memory_shards import Holdings
-from .resharding import reshard
 
 __all__ = ["MemoryStream", "MemoryStreams", "default_streams"]
 
@@ -140,7 +140,14 @@ class MemoryStream(Stream, Control):
 
     @override
     async def reshard(self, count: int) -> tuple[ShardId, ...]:
-        return await reshard(self, count)
+        state = self._state()
+        with state.lock:
+            logs = state.listed.values()
+            shards = OpenShards(log.shard for log in logs if not log.shard.closed)
+            for step in steps_to(shards.ranges, count):
+                parents = [state.open_shard(parent) for parent in shards.parents(step)]
+                shards.took(step, state.replace(parents, changed(step)[1]))
+            return shards.ids
 
     async def trim(self, before: int) -> None:
         """Delete what arrived before *before* (ms), as if retention had passed for it."""

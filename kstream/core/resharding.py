@@ -1,0 +1,105 @@
+"""From any open shards to evenly wide ones: which splits and merges, in which order.
+
+Cuts at every new border first, then merges what lies between two of them: a key never passes
+through more generations than it must, and a plan that was left halfway is finished by a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from ..keyspace import HashRange, even_ranges
+from ..shard import Shard, ShardId
+
+__all__ = ["MergeStep", "OpenShards", "SplitStep", "Step", "changed", "counts_to", "steps_to"]
+
+
+class SplitStep(Struct, frozen=True):
+    """Split the shard of ``keys``; ``at`` is the first hash key of the upper child."""
+
+    keys: HashRange
+    at: int
+
+
+class MergeStep(Struct, frozen=True):
+    """Merge two neighbours."""
+
+    low: HashRange
+    high: HashRange
+
+
+Step = SplitStep | MergeStep
+
+
+def changed(step: Step) -> tuple[tuple[HashRange, ...], tuple[HashRange, ...]]:
+    """Return the ranges that *step* closes, and those it opens."""
+    match step:
+        case SplitStep(keys, at):
+            return (keys,), keys.split(at)
+        case MergeStep(low, high):
+            return (low, high), (low.joined(high),)
+
+
+def steps_to(pieces: Iterable[HashRange], count: int) -> list[Step]:
+    """Return what turns shards of the ranges *pieces*, which tile the ring, into *count* shards
+    of even width. Raises `UsageError` unless *count* is positive."""
+    targets = even_ranges(count)
+    borders = [target.start for target in targets]
+    steps: list[Step] = []
+    cut: list[HashRange] = []
+    for piece in sorted(pieces):
+        rest = piece
+        for border in borders:
+            if rest.start < border < rest.stop:
+                steps.append(SplitStep(rest, border))
+                below, rest = rest.split(border)
+                cut.append(below)
+        cut.append(rest)
+    whole: HashRange | None = None
+    for piece in cut:
+        if whole is None or piece.start in borders:
+            whole = piece
+            continue
+        steps.append(MergeStep(whole, piece))
+        whole = whole.joined(piece)
+    return steps
+
+
+def counts_to(now: int, count: int) -> list[int]:
+    """Return the numbers of shards that lead from *now* to *count*, where one change may at most
+    double or halve it (UpdateShardCount)."""
+    counts: list[int] = []
+    while now != count:
+        now = min(2 * now, count) if now < count else max((now + 1) // 2, count)
+        counts.append(now)
+    return counts
+
+
+class OpenShards:
+    """Which shard has which range, while steps are being taken."""
+
+    def __init__(self, shards: Iterable[Shard]) -> None:
+        self._ids = {shard.keys: shard.id for shard in shards}
+
+    @property
+    def ranges(self) -> list[HashRange]:
+        """The ranges, along the ring."""
+        return sorted(self._ids)
+
+    @property
+    def ids(self) -> tuple[ShardId, ...]:
+        """The shards, along the ring."""
+        return tuple(self._ids[keys] for keys in self.ranges)
+
+    def parents(self, step: Step) -> list[ShardId]:
+        """Return the shards that *step* closes."""
+        return [self._ids[keys] for keys in changed(step)[0]]
+
+    def took(self, step: Step, children: Sequence[ShardId]) -> None:
+        """Note that *step* was taken, and opened *children* in the order of their ranges."""
+        closed, opened = changed(step)
+        for keys in closed:
+            del self._ids[keys]
+        self._ids.update(zip(opened, children, strict=True))
