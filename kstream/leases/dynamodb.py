@@ -33,10 +33,15 @@ from ..aws.dynamo_table import KeyedTable, abreast, key_of
 from ..clock import Clock
 from ..errors import CorruptStore, RetryableError, UsageError
 from ..lease import Lease, Row, RowKey
-from ..ports.leases import Change, LeaseStore
+from ..ports.leases import Change, LeaseStore, Pace
 from .wire import decode_row, encode_row
 
-__all__ = ["DynamoLeases", "DynamoTable"]
+__all__ = ["PACE", "DynamoLeases", "DynamoTable"]
+
+PACE: Final = Pace(patience=7.0, beat=2.5, sync=0.75, checkpoint=10.0, idle_checkpoint=600.0)
+"""34,560 heartbeats a worker and day; a crashed worker's shards are taken over after some 9 s at
+the latest (patience, and two looks); a shard that is busy all day is checkpointed 8,640 times, an
+idle one 144 times."""
 
 _GROUPS: Final = "/groups"
 """The partition that names the others. No stream's name begins with a slash."""
@@ -95,6 +100,11 @@ class DynamoLeases(LeaseStore):
         self._view_at = float("-inf")
         self._bell: str | None = None
         self._decoded: dict[str, Row] = {}
+
+    @property
+    @override
+    def pace(self) -> Pace:
+        return PACE
 
     @override
     async def rows(self) -> list[Row]:

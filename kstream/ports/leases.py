@@ -9,7 +9,8 @@ and `kstream.engine.leasing`; a store only keeps rows. MUST, for every store (te
 - A change that was applied, whose answer was lost and which is sent again answers with
   ``new``: the caller then sees that it was its own. Success is `stands(change, row)`.
 - ``rows`` returns every row of the group, each as some write left it; it need not be one
-  snapshot. A row this kstream cannot read raises `UnknownFormat`, never is skipped.
+  snapshot. Where reads are paid for, a row of which only the marks changed may be some seconds
+  old (``get`` never is). A row this kstream cannot read raises `UnknownFormat`, never is skipped.
 - No time to live, no clock: nothing expires by itself.
 """
 
@@ -22,7 +23,18 @@ from msgspec import Struct
 
 from ..lease import Row, RowKey
 
-__all__ = ["Change", "LeaseStore", "stands"]
+__all__ = ["Change", "LeaseStore", "Pace", "stands"]
+
+
+class Pace(Struct, frozen=True):
+    """How often it is right to ask a store, in seconds: the engine's times (`engine.tuning`, where
+    each is explained) as they are when nobody set them."""
+
+    patience: float
+    beat: float
+    sync: float
+    checkpoint: float
+    idle_checkpoint: float
 
 
 class Change(Struct, frozen=True):
@@ -47,6 +59,11 @@ def stands(change: Change, row: Row | None) -> bool:
 
 class LeaseStore(Protocol):
     """The rows of one group. Safe to use from one event loop; ``twin`` gives another one."""
+
+    @property
+    def pace(self) -> Pace | None:
+        """The pace at which this store should be asked, where each call is paid for."""
+        return None
 
     async def rows(self) -> list[Row]:
         """Return every row of the group. Raises `Unavailable` or `Throttled`."""
