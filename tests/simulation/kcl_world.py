@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import Any
 
 from msgspec import Struct
@@ -36,35 +36,11 @@ from kstream.testing.nodes import Node
 from kstream.testing.scripted_kcl import ScriptedKcl
 from kstream.worker import Worker
 
+from .kcl_story import Story
+
 TABLE = "app"
 FAILOVER = 4.0
 TUNING = Tuning(checkpoint=0.7, idle_checkpoint=6.0, drain=5.0, wait=2.0, listing=2.5)
-
-
-class Owned(Struct, frozen=True):
-    """The table came to name another owner of a shard."""
-
-    time: float
-    shard: ShardId
-    before: str | None
-    after: str | None
-    checkpoint: Position | None
-    silent: float
-    """For how long the counter had stood still."""
-
-
-class Handled(Struct, frozen=True):
-    """A record had its effect."""
-
-    time: float
-    worker: str
-    shard: ShardId
-    position: Position
-    key: str
-    began: float
-    """When its handler was called."""
-    stray: bool
-    """It hashes outside its shard: an aggregate was packed before a split."""
 
 
 class Member(Struct):
@@ -100,10 +76,8 @@ class KclWorld:
         self.chance = random.Random(f"kcl world {seed}")
         self.plan = plan or FaultPlan.none()
         self.plan.network = loop.node("network")
-        self.failover = failover
         self.handler_seconds = handler_seconds
-        self.events: list[Owned | Handled] = []
-        self.produced: list[tuple[ShardId, Position, str]] = []
+        self.story = Story(failover)
         self.signals: list[tuple[float, str, Signal]] = []
         self.members: dict[str, Member] = {}
         self.clock = SimulatedClock(loop)
@@ -113,7 +87,6 @@ class KclWorld:
         self.dynamo.heard = self._heard
         self.groups = LeaseTable()
         self.producer = self.stream("producer")
-        self._changed: dict[str, tuple[int, float]] = {}
         self._names = 0
 
     async def make_table(self) -> None:
@@ -151,6 +124,7 @@ class KclWorld:
         ground = node.call(self._ground, name)
         task = node.start(worker.serve_on(ground), name=name)
         self.members[name] = Member(node, task, worker)
+        self.story.ours.add(name)
         return name
 
     def _ground(self, name: str) -> Ground:
@@ -171,7 +145,7 @@ class KclWorld:
                 on_data_loss="continue",
             ),
             heart=TaskHost(),
-            assigns=open_peer(api, TABLE, failover=self.failover).assign,
+            assigns=open_peer(api, TABLE, failover=self.story.failover).assign,
         )
 
     def start_kcl(self) -> str:
@@ -192,7 +166,7 @@ class KclWorld:
                 name=name,
                 clock=SimulatedClock(self.loop),
                 chance=random.Random(f"worker {name}"),
-                failover=self.failover,
+                failover=self.story.failover,
                 parents=1.0,
             )
         )
@@ -208,29 +182,15 @@ class KclWorld:
         began = self.loop.time()
         if self.handler_seconds:
             await asyncio.sleep(self.handler_seconds)
-        assert record.key is not None
-        now, place = self.loop.time(), record.position
-        self.events.append(Handled(now, worker, shard, place, record.key, began, record.stray))
+        self.story.note_record(worker, shard, record, began, self.loop.time())
 
     # -- what is seen --------------------------------------------------------------------------
 
     def _heard(self, table: str, before: Item | None, after: Item | None) -> None:
-        if table != TABLE:
-            return
-        old = decode_item(before) if before else None
-        new = decode_item(after) if after else None
-        now, shard = self.loop.time(), (new or old).shard  # type: ignore[union-attr]  # one is there
-        counter, since = self._changed.get(shard, (-1, now))
-        if new is not None and counter != new.counter:
-            self._changed[shard] = (new.counter, now)
-        owners = (old.owner if old else None, new.owner if new else None)
-        if owners[0] != owners[1]:
-            place = new.checkpoint.position if new else None
-            self.events.append(Owned(now, shard, *owners, place, now - since))
-
-    def handled(self, worker: str = "") -> list[Handled]:
-        """Return what was handled by the workers whose names begin so, in order."""
-        return [e for e in self.events if isinstance(e, Handled) and e.worker.startswith(worker)]
+        if table == TABLE:
+            old = decode_item(before) if before else None
+            new = decode_item(after) if after else None
+            self.story.note_lease(old, new, self.loop.time())
 
     async def leases(self) -> dict[ShardId, KclLease]:
         """Return the table as it stands."""
@@ -247,14 +207,14 @@ class KclWorld:
 
     async def put(self, count: int, keys: int = 12) -> None:
         """Write *count* records more, of *keys* keys in turn."""
-        first = len(self.produced)
+        first = len(self.story.produced)
         left = [Entry(b"%d" % n, key=f"k{n % keys}") for n in range(first, first + count)]
         while left:
             outcomes = await self.producer.write(left)
             for entry, outcome in zip(left, outcomes, strict=True):
                 if isinstance(outcome, Receipt):
                     place = Position(outcome.sequence, outcome.sub)
-                    self.produced.append((outcome.shard, place, entry.key or ""))
+                    self.story.produced.append((outcome.shard, place, entry.key or ""))
             done = [isinstance(outcome, Receipt) for outcome in outcomes]
             left = [entry for entry, ok in zip(left, done, strict=True) if not ok]
             await asyncio.sleep(0.05)
@@ -275,7 +235,7 @@ class KclWorld:
         """Wait until everything was handled and every closed shard is ended."""
         until = self.loop.time() + within
         while self.loop.time() < until:
-            done = {(e.worker.partition("/")[2], e.shard, e.position) for e in self.handled()}
+            done = {(e.worker.partition("/")[2], e.shard, e.position) for e in self.story.handled()}
             lineage = await self.producer.shards()
             leases = await self.leases()
             ended = all(
@@ -283,7 +243,7 @@ class KclWorld:
                 for shard in lineage.values()
                 if shard.closed
             )
-            if len(done) == consumers * len(self.produced) and ended:
+            if len(done) == consumers * len(self.story.produced) and ended:
                 return True
             await asyncio.sleep(0.5)
         return False
@@ -296,76 +256,3 @@ class KclWorld:
         for member in self.members.values():
             if not member.node.crashed:
                 await member.task
-
-
-def wrong(world: KclWorld, consumers: tuple[str, ...] = ("handler",)) -> list[str]:
-    """Return every promise that was broken, in words."""
-    found: list[str] = []
-    for consumer in consumers:
-        handled = [e for e in world.handled() if e.worker.endswith(f"/{consumer}")]
-        found += _lost(world, handled) + _out_of_order(world, handled)
-    return found + _beyond_the_lease(world) + _repeated(world)
-
-
-def _lost(world: KclWorld, handled: list[Handled]) -> list[str]:
-    done = {(e.shard, e.position) for e in handled}
-    return [f"lost: {place}" for place in world.produced if place[:2] not in done]
-
-
-def _out_of_order(world: KclWorld, handled: list[Handled]) -> list[str]:
-    """Per key, first deliveries come in the order of the log, over splits, merges and steals."""
-    order = {(shard, position): n for n, (shard, position, _) in enumerate(world.produced)}
-    strayed = {event.key for event in handled if event.stray}  # those the producer put out of order
-    found: list[str] = []
-    furthest: dict[str, int] = {}
-    seen: set[tuple[ShardId, Position]] = set()
-    for event in handled:
-        place = (event.shard, event.position)
-        if place in seen or event.key in strayed:
-            continue
-        seen.add(place)
-        if order[place] < furthest.get(event.key, -1):
-            found.append(f"order: {event} after record {furthest[event.key]}")
-        furthest[event.key] = max(order[place], furthest.get(event.key, -1))
-    return found
-
-
-def _beyond_the_lease(world: KclWorld) -> list[str]:
-    """A worker of ours handles nothing after its lease ran out; nothing a failover time after it was
-    stolen; and nothing that it was never given."""
-    found: list[str] = []
-    owner: dict[ShardId, str | None] = {}
-    lost_at: dict[tuple[ShardId, str], tuple[float, float]] = {}
-    for event in world.events:
-        if isinstance(event, Owned):
-            if event.before is not None:
-                lost_at[event.shard, event.before] = (event.time, event.silent)
-            owner[event.shard] = event.after
-            continue
-        name = event.worker.partition("/")[0]
-        if not world.members[name].ours or owner.get(event.shard) == name:
-            continue
-        if (event.shard, name) not in lost_at:
-            found.append(f"not given: {event}")
-            continue
-        when, silent = lost_at[event.shard, name]
-        late = event.began - when
-        # What stood still for the failover time ran out before it was taken; what was stolen from a
-        # living owner may be worked on until he finds out, at his deadline at the latest.
-        allowed = 0.0 if silent >= world.failover else world.failover - silent
-        if late > allowed:
-            found.append(f"beyond its lease by {late:.3f} s: {event}")
-    return found
-
-
-def _repeated(world: KclWorld) -> list[str]:
-    """Nobody handles what lies behind the checkpoint that he took the shard at."""
-    found: list[str] = []
-    floor: defaultdict[tuple[ShardId, str], Position] = defaultdict(lambda: Position(-1))
-    for event in world.events:
-        if isinstance(event, Owned):
-            if event.after is not None and event.checkpoint is not None:
-                floor[event.shard, event.after] = event.checkpoint
-        elif event.position <= floor[event.shard, event.worker.partition("/")[0]]:
-            found.append(f"behind its checkpoint: {event}")
-    return found

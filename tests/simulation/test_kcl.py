@@ -15,7 +15,8 @@ import pytest
 from kstream.testing.fault_plan import FaultPlan
 from kstream.testing.loop import SimulatedLoop, run_simulated
 
-from .kcl_world import FAILOVER, KclWorld, wrong
+from .kcl_story import wrong
+from .kcl_world import FAILOVER, KclWorld
 
 FIRST = int(os.environ.get("KSTREAM_FIRST_SEED", "0"))
 SEEDS = max(1, int(os.environ.get("KSTREAM_SEEDS", "300")) // 10)
@@ -61,7 +62,7 @@ class Play:
             else ["stuck: not everything was handled"]
         )
         await world.leave()
-        return found + wrong(world, self.consumers)
+        return found + wrong(world.story, self.consumers)
 
     def start(self) -> None:
         self.world.start(consumers=self.consumers)
