@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from kstream.connect import open_catalog, open_control
-from kstream.keyspace import hash_key
 
 from ..fleet.archive import Growth, read_back
 from ..fleet.mirror import Mirror, make_bucket
@@ -20,10 +19,15 @@ from ..servers.fleet import ENVIRONMENT
 from ..servers.process import Server
 from ..servers.proxy import Fault, FaultProxy, Rule
 from .commands import verified
-from .storm import CALM, SECONDS, WORKERS, handled, kill, produce, reshard
+from .storm import SECONDS, WORKERS, handled, kill, produce, reshard
 
-RATE = 1500
-"""Records a second. kinesis-mock bears no more on a small machine, aggregated as they are."""
+RATE = 400
+"""Records a second: what kinesis-mock bears on a small machine beside its readers. No Kinesis record
+holds more than one key: several in one could land where half of them does not belong, for a
+reshard under way, and then be doubled or out of order (GUARANTEES.md)."""
+
+CALM = 150.0
+"""Seconds for the survivors: shards of many generations are read one after the other."""
 
 RULES = {
     "KINESIS": [
@@ -79,17 +83,13 @@ def endpoints(
     return found
 
 
-@pytest.mark.storm
+@pytest.mark.soak
 def test_a_storm_before_kinesis_dynamodb_and_s3_loses_nothing_and_doubles_nothing(
     tmp_path: Path, endpoints: dict[str, str]
 ) -> None:
     """Issue 4: SIGKILLs, pauses and reshards, with throttles, 500s, 409, 412 after a landed write,
     cut connections and lost answers before all three services, then verify."""
     asyncio.run(storm(tmp_path, endpoints, random.Random(4)))
-
-
-def shard_number(shard: str) -> int:
-    return int(shard.rpartition("-")[2])
 
 
 async def storm(directory: Path, endpoints: dict[str, str], chance: random.Random) -> None:
@@ -125,7 +125,7 @@ async def storm(directory: Path, endpoints: dict[str, str], chance: random.Rando
         watch = await stack.enter_async_context(watching(stream, "storm"))
         await watch.shared_by(WORKERS, 30)
         async with asyncio.TaskGroup() as tasks:
-            troubled = f"{stream}?endpoint={proxies['KINESIS'].url}"
+            troubled = f"{stream}?aggregate=key&endpoint={proxies['KINESIS'].url}"
             twice = tasks.create_task(produce(troubled, turns, done, RATE))
             killing = tasks.create_task(kill(fleet, done, chance))
             changing = tasks.create_task(reshard(control, done, chance))
@@ -144,13 +144,10 @@ async def storm(directory: Path, endpoints: dict[str, str], chance: random.Rando
                 await asyncio.sleep(0.3)
         await asyncio.sleep(2)  # somebody who doubles gets the time to do it
         codes = await asyncio.to_thread(fleet.drain)
-        ranges = {shard_number(shard.id): shard.keys for shard in (await control.shards()).values()}
-        faults = {service: dict(proxy.faults) for service, proxy in proxies.items()}
-        print(f"{len(turns)} records, {killing.result()} kills and pauses, {changing.result()}")
-        print(f"reshards; {faults}")
-
-    def belongs(shard: str, key: str) -> bool:
-        return hash_key(key) in ranges[shard_number(shard)]
+        print(f"{len(turns)} records, {killing.result()} kills, {changing.result()} reshards")
+        for service, proxy in proxies.items():
+            done_to = ", ".join(f"{count} {fault}" for fault, count in proxy.faults.items())
+            print(f"{service}: {proxy.requests.total()} requests, {done_to}")
 
     assert codes == [0] * WORKERS
     assert killing.result() >= SECONDS / 5, "it was no storm"
@@ -160,7 +157,7 @@ async def storm(directory: Path, endpoints: dict[str, str], chance: random.Rando
     for name, mirror in zip(names, mirrors, strict=True):
         mirror.pull()
         mirror.close()
-        found = read_back(directory / name, turns, belongs)
+        found = read_back(directory / name, turns)
         print(name, found)
         assert found.ok, (name, found)
         proof = verified(f"s3://{bucket}/{name}", stream, "storm")
