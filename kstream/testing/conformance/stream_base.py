@@ -42,6 +42,8 @@ class StreamScenarios:
     (Kinesis cannot, so a loss may be named in vain, and is never passed over.)"""
     wakes_within: ClassVar[float] = 1.0
     """Seconds after a write until a waiting reader in the same process must have it."""
+    moves_within: ClassVar[float] = 0.02
+    """Seconds at the tip until ``read_until`` moves. (By fan-out Kinesis says so every 5 s.)"""
 
     async def make(self, shards: int = 1) -> Stream:
         """Return a new, empty stream of *shards* even shards."""

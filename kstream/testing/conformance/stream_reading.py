@@ -126,7 +126,8 @@ class ReadingTests(StreamScenarios):
             assert isinstance(full, Batch)
             assert full.after == empty.last
             await asyncio.sleep(0.01)
-            first, second = await reader.fetch(_MIB, 0), await reader.fetch(_MIB, 0.02)
+            first = await reader.fetch(_MIB, 0)
+            second = await reader.fetch(_MIB, self.moves_within)
             for idle in (first, second):
                 assert isinstance(idle, Batch)
                 assert (idle.records, idle.bytes, idle.lag) == ([], 0, 0)
