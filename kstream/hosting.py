@@ -73,10 +73,12 @@ async def open_ground(wanted: Wanted) -> AsyncIterator[Ground]:
 
     Raises `ConfigError`, `NotFound`, `MissingExtra` before anything is started.
     """
-    settings = wanted.resolved.settings
-    tuning = settings.tuning()
     clock = SystemClock()
     async with AsyncExitStack() as opened:
+        leases = await open_leases(wanted.stream, wanted.group, wanted.leases)
+        opened.push_async_callback(leases.aclose)
+        settings = wanted.resolved.paced(leases.pace).settings
+        tuning = settings.tuning(leases.pace)
         threads = ThreadPoolExecutor(tuning.threads, thread_name_prefix="kstream-handler")
         opened.callback(threads.shutdown, wait=False, cancel_futures=True)
         observers = [log_observer(), *wanted.observers]
@@ -86,8 +88,6 @@ async def open_ground(wanted: Wanted) -> AsyncIterator[Ground]:
             opened.enter_context(server)
         stream = await open_stream(wanted.stream, clock=clock, group=wanted.group)
         opened.push_async_callback(stream.aclose)
-        leases = await open_leases(wanted.stream, wanted.group, wanted.leases)
-        opened.push_async_callback(leases.aclose)
         team = open_team(wanted.leases, clock=clock)
         if team is not None:
             opened.push_async_callback(team.aclose)

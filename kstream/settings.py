@@ -21,8 +21,13 @@ from msgspec.structs import replace
 from .clock import parse_duration, parse_size
 from .engine.tuning import OnDataLoss, Tuning
 from .errors import ConfigError
+from .ports.leases import Pace
 
 __all__ = ["KNOBS", "Resolved", "Settings", "load_settings", "override"]
+
+
+_DEFAULT: Final = "default"
+"""The origin of what nobody set."""
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -51,14 +56,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     """The least severe message that ``kstream run`` logs."""
 
-    def tuning(self) -> Tuning:
-        """Return the engine's times and sizes for these settings."""
+    def tuning(self, pace: Pace | None = None) -> Tuning:
+        """Return the engine's times and sizes for these settings; *pace* is the lease store's."""
         standard = Tuning()
+        share = standard.beat / standard.patience
+        if pace is not None:
+            share = pace.beat / pace.patience
+            standard = replace(standard, idle_checkpoint=pace.idle_checkpoint)
         return replace(
             standard,
             patience=self.patience_s,
-            # Two of four beats may fail, and the margin keeps its share of a shorter patience.
-            beat=self.patience_s / 4,
+            # The beat and the margin keep their share of a shorter patience.
+            beat=self.patience_s * share,
             margin=min(standard.margin, self.patience_s / 6),
             sync=self.sync_s,
             checkpoint=self.checkpoint_s,
@@ -75,6 +84,19 @@ class Resolved(Struct, frozen=True):
     origins: dict[str, str]
     ignored: tuple[str, ...] = ()
     """``KSTREAM_*`` variables that mean nothing to this version."""
+
+    def paced(self, pace: Pace | None) -> Resolved:
+        """Return these settings at the *pace* of a lease store, where nobody said otherwise."""
+        if pace is None:
+            return self
+        own = {
+            "patience_s": pace.patience,
+            "sync_s": pace.sync,
+            "checkpoint_s": pace.checkpoint,
+        }
+        changes = {name: own[name] for name in own if self.origins[name] == _DEFAULT}
+        origins = self.origins | dict.fromkeys(changes, "default of the lease store")
+        return Resolved(replace(self.settings, **changes), origins, self.ignored)
 
 
 def _duration(value: Any) -> float:
@@ -181,7 +203,7 @@ def load_settings(
         (str(file), stored),
     ]
     values: dict[str, Any] = {}
-    origins = dict.fromkeys(Settings.__struct_fields__, "default")
+    origins = dict.fromkeys(Settings.__struct_fields__, _DEFAULT)
     for knob, (field, parse) in KNOBS.items():
         for place, found in places:
             if knob in found:

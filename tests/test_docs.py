@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import botocore.session
+import orjson
 import pytest
 from click import Group
 from prometheus_client.metrics import MetricWrapperBase
@@ -94,6 +96,22 @@ def test_every_option_that_the_docs_name_exists() -> None:
         known = {name for option in command.params for name in option.opts}
         used = {word.partition("=")[0] for word in words if re.fullmatch(r"--?[a-z].*", word)}
         assert used <= known, call
+
+
+def test_the_permissions_that_the_docs_name_exist() -> None:
+    """A policy with a misspelled action allows nothing, and says so nowhere."""
+    named = re.findall(r"\b(kinesis|dynamodb|s3):([A-Z][a-z]\w+)", (DOCS / "iam.md").read_text("utf-8"))
+    assert len(named) > 30
+    models = {
+        service: set(botocore.session.Session().get_service_model(service).operation_names)
+        for service in ("kinesis", "dynamodb", "s3")
+    }
+    models["s3"] |= {"ListBucket"}  # what ListObjectsV2 is allowed by
+    assert {
+        f"{service}:{action}" for service, action in named if action not in models[service]
+    } == set()
+    for _, _, code in blocks("json"):
+        assert orjson.loads(code)["Version"] == "2012-10-17"
 
 
 def test_every_page_is_in_the_index() -> None:

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import boto3
 import pytest
+
+from tests.servers.process import Server
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(
@@ -31,15 +34,24 @@ def blocks(language: str) -> list[tuple[Path, int, str]]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("path", "line", "code"),
-    [pytest.param(*each, id=f"{each[0].name}:{each[1]}") for each in blocks("python")],
-)
-def test_each_python_block_runs_by_itself(path: Path, line: int, code: str, tmp_path: Path) -> None:
+AWS = re.compile(r"kinesis://|s3://|dynamodb://")
+
+
+def programs(*, aws: bool) -> list[object]:
+    """Return the Python blocks that do, or do not, need something that stands for AWS."""
+    return [
+        pytest.param(*each, id=f"{each[0].name}:{each[1]}")
+        for each in blocks("python")
+        if bool(AWS.search(each[2])) is aws
+    ]
+
+
+def run(path: Path, line: int, code: str, folder: Path) -> None:
+    """Run one block by itself in *folder*."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
     ran = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=tmp_path,
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
@@ -47,6 +59,41 @@ def test_each_python_block_runs_by_itself(path: Path, line: int, code: str, tmp_
         check=False,
     )
     assert ran.returncode == 0, f"{path.name}:{line}\n{ran.stdout}\n{ran.stderr}"
+
+
+@pytest.mark.parametrize(("path", "line", "code"), programs(aws=False))
+def test_each_python_block_runs_by_itself(path: Path, line: int, code: str, tmp_path: Path) -> None:
+    run(path, line, code, tmp_path)
+
+
+@pytest.fixture
+def cloud(
+    kinesis_mock: Server,
+    dynamodb_local: Server,
+    seaweedfs: Server,
+    aws_environment: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The stream and the bucket that the documents name, where the environment says AWS is."""
+    for service, server in (
+        ("KINESIS", kinesis_mock),
+        ("DYNAMODB", dynamodb_local),
+        ("S3", seaweedfs),
+    ):
+        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", server.url)
+    kinesis, s3 = boto3.client("kinesis"), boto3.client("s3")
+    if "orders" not in kinesis.list_streams()["StreamNames"]:
+        kinesis.create_stream(StreamName="orders", ShardCount=2)
+        kinesis.get_waiter("stream_exists").wait(StreamName="orders")
+    if "my-archive" not in [each["Name"] for each in s3.list_buckets()["Buckets"]]:
+        s3.create_bucket(Bucket="my-archive")
+
+
+@pytest.mark.parametrize(("path", "line", "code"), programs(aws=True))
+def test_each_python_block_for_aws_runs_on_what_stands_for_it(
+    path: Path, line: int, code: str, tmp_path: Path, cloud: None
+) -> None:
+    run(path, line, code, tmp_path)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

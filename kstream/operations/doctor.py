@@ -6,6 +6,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -16,7 +17,7 @@ from ..clock import Clock
 from ..connect import open_leases, open_objects, open_stream, stream_location
 from ..connect.amazon import describe_account
 from ..connect.streams import AMAZON
-from ..errors import KstreamError
+from ..errors import KstreamError, MissingExtra
 from ..settings import Resolved, load_settings
 from ..urls import parse_url
 from .overview import view_group
@@ -80,6 +81,8 @@ async def diagnose(
     """
     query = stream_location(stream).query if stream else {}
     resolved = load_settings(overrides, query=query)
+    if stream:
+        resolved = await _paced(resolved, stream, group)
     checks = [*_installation(), *_unknown_variables(resolved)]
     if stream:
         if stream_location(stream).scheme in AMAZON:
@@ -90,6 +93,17 @@ async def diagnose(
     if sink:
         checks += await _tried("sink", lambda: _sink(sink))
     return Diagnosis(tuple(checks), _settings(resolved))
+
+
+async def _paced(resolved: Resolved, stream: str, group: str | None) -> Resolved:
+    """Return what is in force beside *stream*, whose lease store may want to be asked less often."""
+    with suppress(MissingExtra):  # said by the check of the stream
+        leases = await open_leases(stream, group or "doctor")
+        try:
+            return resolved.paced(leases.pace)
+        finally:
+            await leases.aclose()
+    return resolved
 
 
 def _installation() -> list[Check]:

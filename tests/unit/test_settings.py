@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kstream.errors import ConfigError
-from kstream.settings import KNOBS, Settings, load_settings
+from kstream.ports.leases import Pace
+from kstream.settings import KNOBS, Settings, load_settings, override
 
 PLACES = ["argument", "URL", "KSTREAM_SYNC", "kstream.toml"]
 
@@ -100,3 +101,16 @@ def test_the_engine_is_tuned_in_proportion() -> None:
         assert tuning.patience == patience
         assert tuning.beat * 3 + tuning.margin <= patience
         assert tuning.fetch <= 2 << 20
+
+
+def test_a_lease_store_that_is_paid_for_is_asked_at_its_pace_where_nobody_said_otherwise() -> None:
+    pace = Pace(patience=7.0, beat=2.5, sync=0.75, checkpoint=10.0, idle_checkpoint=600.0)
+    resolved = load_settings({"checkpoint": "2s"}, environ={}).paced(pace)
+    settings = resolved.settings
+    assert (settings.patience_s, settings.sync_s, settings.checkpoint_s) == (7.0, 0.75, 2.0)
+    assert resolved.origins["sync_s"] == "default of the lease store"
+    assert resolved.origins["checkpoint_s"] == "argument"
+    tuning = settings.tuning(pace)
+    assert (tuning.beat, tuning.idle_checkpoint) == (2.5, 600.0)
+    assert override(resolved, {"patience": "14s"}, "test").settings.tuning(pace).beat == 5.0
+    assert load_settings(environ={}).paced(None).settings == Settings()
