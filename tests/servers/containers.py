@@ -28,6 +28,7 @@ def _contained(
             out, err = container.get_logs()
             (folder / f"{name}.log").write_bytes(out + err)
             container.stop()
+            container.get_docker_client().client.close()
 
         try:
             host = container.get_container_host_ip()
