@@ -3,7 +3,7 @@
 Run as a program in a fresh interpreter, it plants one bug before anything of kstream is imported
 and plays seeds of the general generator until a history checker finds it:
 
-    python -m tests.simulation.planted "child before parent" 0 300
+    python -m tests.simulation.planted "child before parent" 0 300 memory
 """
 
 from __future__ import annotations
@@ -284,18 +284,81 @@ BUGS: dict[str, tuple[Edit, ...]] = {
 }
 """The 22 of the project's specification, by name."""
 
+COURSE = "kstream.kinesis.course"
+
+KINESIS_BUGS: dict[str, tuple[Edit, ...]] = {
+    "restart AFTER instead of AT": (
+        Edit(
+            COURSE,
+            "from .api import AtInstant, AtSequence,",
+            "from .api import AfterSequence, AtInstant, AtSequence,",
+        ),
+        Edit(COURSE, "return AtSequence(self._anchor)", "return AfterSequence(self._anchor)"),
+    ),
+    "restart at the settled instead of the handed-over position": (
+        Edit(
+            COURSE,
+            '        """The Kinesis record that is sought; negative: none, the start is."""\n',
+            "        self._settled = self._anchor\n",
+        ),
+        Edit(
+            COURSE,
+            "        self._sought = self._filters = True\n"
+            "        if self._anchor >= 0:\n"
+            "            return AtSequence(self._anchor)\n",
+            "        self._sought, self._filters = True, self._anchor == self._settled\n"
+            "        if self._settled >= 0:\n"
+            "            return AtSequence(self._settled)\n",
+        ),
+        # The engine has a guard of its own against it.
+        Edit(
+            "kstream.core.batching",
+            "return not records or (tip < records[0].position and records[-1].position <= batch.last)",
+            "return not records or records[-1].position <= batch.last",
+        ),
+    ),
+    "aggregate dropped for one out-of-range record": (
+        Edit("kstream.kinesis.user_records", "if strays and self._drops:", "if strays:"),
+    ),
+    "throttled records of a key sent after later ones": (
+        Edit(
+            "kstream.kinesis.putting",
+            "                held.puts.append(put)\n",
+            "                ready.append(put)\n",
+        ),
+    ),
+    "end of a push subscription taken for the end of the shard": (
+        Edit(
+            "kstream.kinesis.fanout",
+            "            case None if feed.planned or feed.age >= _HEALTHY:\n"
+            "                return\n",
+            "            case None:\n                self._children = ()\n                return\n",
+        ),
+    ),
+    "an applied DynamoDB write with a lost answer taken for a loss": (
+        Edit(
+            "kstream.leases.dynamodb",
+            "            return None if refused.item is None else _body(refused.item)\n",
+            "            return None\n",
+        ),
+    ),
+}
+"""The six more that only the ground of AWS can show."""
+
 
 def main(arguments: Sequence[str]) -> None:
-    """Plant the bug named first, play seeds FIRST to LAST, print the finding as JSON."""
-    name, first, last = arguments
-    plant(BUGS[name])
-    from kstream.testing.play import run_seed
+    """Plant the bug named first, play seeds FIRST to LAST on GROUND, print the finding as JSON."""
+    name, first, last, ground = arguments
+    plant((BUGS | KINESIS_BUGS)[name])
+    from kstream.testing.play import Grounds, run_seed
+
+    where: Grounds = "kinesis" if ground == "kinesis" else "memory"
 
     answer: dict[str, object] = {"bug": name, "seeds": 0, "seed": None, "kinds": []}
     for number, seed in enumerate(range(int(first), int(last)), 1):
         answer["seeds"] = number
         try:
-            verdict = run_seed(seed)
+            verdict = run_seed(seed, ground=where)
         except Exception as error:  # noqa: BLE001 - a crash is no finding: the next seed may be one
             answer["crash"] = f"{type(error).__name__}: {error}"
             continue

@@ -6,25 +6,28 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .planted import BUGS, MOST_LINES
+from .planted import BUGS, KINESIS_BUGS, MOST_LINES
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 300
 """`test_seeds` plays the same ones, and none of them breaks a promise without a bug."""
 
 
-@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize("bug", [*BUGS, *KINESIS_BUGS])
 def test_a_planted_bug_is_a_small_patch_of_shipped_code(bug: str) -> None:
     """The target stands there exactly once, and at most five lines change."""
-    assert sum(edit.size for edit in BUGS[bug]) <= MOST_LINES
+    edits = (BUGS | KINESIS_BUGS)[bug]
+    assert sum(edit.size for edit in edits) <= MOST_LINES
     sources: dict[str, str] = {}
-    for edit in BUGS[bug]:
+    for edit in edits:
         spec = importlib.util.find_spec(edit.module)
         assert spec is not None
         assert spec.origin is not None
@@ -35,23 +38,23 @@ def test_a_planted_bug_is_a_small_patch_of_shipped_code(bug: str) -> None:
 
 def test_every_bug_of_the_specification_is_planted() -> None:
     assert len(BUGS) == 22
+    assert len(KINESIS_BUGS) == 6
 
 
-def hunted(bug: str) -> dict[str, Any]:
+def hunted(bug: str, ground: str) -> dict[str, Any]:
     """Play seeds against *bug* in a fresh interpreter until one finds it."""
-    command = [sys.executable, "-m", "tests.simulation.planted", bug, "0", str(SEEDS)]
+    command = [sys.executable, "-m", "tests.simulation.planted", bug, "0", str(SEEDS), ground]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, f"{bug}: {ran.stderr}"
     answer: dict[str, Any] = json.loads(ran.stdout)
     return answer
 
 
-@pytest.mark.seeds
-def test_the_general_generator_finds_every_planted_bug(capsys: pytest.CaptureFixture[str]) -> None:
-    """ARCHITECTURE 12, MUST: histories are judged. A checker that never fires would be no judge."""
+def hunt(bugs: Sequence[str], ground: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Hunt *bugs*, two at a time, print what found each, and fail if one was not found."""
     with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(hunted, BUGS))
-    lines = [f"\n{'planted bug':64} {'seeds':>5}  found as"]
+        answers = list(pool.map(partial(hunted, ground=ground), bugs))
+    lines = [f"\n{f'bug planted, on {ground}':64} {'seeds':>5}  found as"]
     for answer in answers:
         found = ", ".join(answer["kinds"]) if answer["seed"] is not None else "NOT FOUND"
         lines.append(f"{answer['bug']:64} {answer['seeds']:5}  {found}")
@@ -59,3 +62,19 @@ def test_the_general_generator_finds_every_planted_bug(capsys: pytest.CaptureFix
         print("\n".join(lines))
     missed = {a["bug"]: a.get("crash", "") for a in answers if a["seed"] is None}
     assert not missed
+
+
+@pytest.mark.seeds
+def test_the_general_generator_finds_every_planted_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    """ARCHITECTURE 12, MUST: histories are judged. A checker that never fires would be no judge."""
+    hunt(list(BUGS), "memory", capsys)
+
+
+@pytest.mark.seeds
+def test_on_aws_it_finds_what_only_aws_can_show(capsys: pytest.CaptureFixture[str]) -> None:
+    hunt(list(KINESIS_BUGS), "kinesis", capsys)
+
+
+@pytest.mark.soak
+def test_on_aws_it_finds_the_others_too(capsys: pytest.CaptureFixture[str]) -> None:
+    hunt(list(BUGS), "kinesis", capsys)
