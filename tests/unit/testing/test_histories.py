@@ -14,6 +14,7 @@ from kstream.testing.checkers import (
     nothing_lost,
     nothing_skipped,
     one_writer,
+    written_in_order,
 )
 from kstream.testing.histories import (
     Advanced,
@@ -25,6 +26,7 @@ from kstream.testing.histories import (
     Produced,
     Reset,
     Resumed,
+    Sent,
 )
 
 S = ShardId("s")
@@ -186,3 +188,35 @@ def test_a_history_lists_its_consumers_by_first_mention() -> None:
     for event in (put(1), mark(1), did(1), sent(1)):
         history.record(event)
     assert history.consumers() == [C]
+
+
+def test_a_stray_is_beside_the_order_of_its_key() -> None:
+    """An aggregate on its way during a reshard lands where some of its keys do not hash to."""
+    events = [put(1), put(2, shard="t", stray=True), put(3), did(1), did(3), did(2, shard="t")]
+    assert key_order(History(events), [C]) == []
+    events[1] = put(2, shard="t")
+    assert kinds(key_order(History(events), [C])) == ["order"]
+
+
+def test_an_id_is_known_in_the_lineage_of_its_shard_and_nowhere_else() -> None:
+    """A stray copy in a sibling is a record of its own there; in a child it is a repetition."""
+    parents = {ShardId("s"): (), ShardId("t"): (), ShardId("u"): (ShardId("s"), ShardId("t"))}
+    events = [put(1, id="i"), put(1, shard="t", id="i"), did(1), did(1, shard="t")]
+    assert dedup_exact(History(events, parents), C) == []
+    assert nothing_lost(History(events, parents), [C], dedup=True) == []
+    assert kinds(nothing_lost(History(events[:-1], parents), [C], dedup=True)) == ["lost"]
+    merged = [*events, put(1, shard="u", id="i")]
+    assert nothing_lost(History(merged, parents), [C], dedup=True) == []
+    again = [*merged, did(1, shard="u")]
+    assert kinds(dedup_exact(History(again, parents), C)) == ["not deduplicated"] * 2
+    assert kinds(dedup_exact(History(events), C)) == ["not deduplicated"], "without parents"
+
+
+def test_a_producers_order_is_that_of_the_first_acceptance() -> None:
+    first, second = Sent(key="k", value=b"1"), Sent(key="k", value=b"2")
+    one, two = put(1, value=b"1"), put(2, value=b"2")
+    assert written_in_order(History([first, second, one, two, put(3, value=b"1")])) == []
+    overtaken = [first, second, put(1, value=b"2"), put(2, value=b"1")]
+    assert kinds(written_in_order(History(overtaken))) == ["overtaken"]
+    other_key = [Sent(key="j", value=b"1"), second, two, put(3, key="j", value=b"1")]
+    assert written_in_order(History(other_key)) == []
