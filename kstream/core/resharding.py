@@ -7,13 +7,28 @@ through more generations than it must, and a plan that was left halfway is finis
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from msgspec import Struct
 
-from ..keyspace import HashRange, even_ranges
+from ..keyspace import KEYSPACE_END, HashRange, even_ranges
 from ..shard import Shard, ShardId
 
-__all__ = ["MergeStep", "OpenShards", "SplitStep", "Step", "changed", "counts_to", "steps_to"]
+__all__ = [
+    "MergeStep",
+    "OpenShards",
+    "PlannedStep",
+    "ReshardPlan",
+    "SplitStep",
+    "Step",
+    "changed",
+    "counts_to",
+    "described",
+    "steps_to",
+]
+
+_ROUNDING: Final = 1 << 64
+"""Borders nearer than this (of 2**128) are the same: others may round otherwise than we do."""
 
 
 class SplitStep(Struct, frozen=True):
@@ -33,6 +48,42 @@ class MergeStep(Struct, frozen=True):
 Step = SplitStep | MergeStep
 
 
+class PlannedStep(Struct, frozen=True):
+    """One change of a plan, in words."""
+
+    text: str
+    shards: int
+    """Open shards after it."""
+    seconds: float
+    """About how long it takes."""
+
+
+class ReshardPlan(Struct, frozen=True):
+    """What resharding would do, and about how long it would take."""
+
+    now: int
+    """Open shards now..."""
+    count: int
+    """...and at the end."""
+    steps: tuple[PlannedStep, ...]
+    seconds: float
+    source: str
+    """Where the seconds come from."""
+
+
+def described(step: Step) -> str:
+    """Return *step* in words, with ranges in hundredths of the ring."""
+    match step:
+        case SplitStep(keys, at):
+            return f"split {_share(keys)} at {at / KEYSPACE_END:.2%}"
+        case MergeStep(low, high):
+            return f"merge {_share(low)} with {_share(high)}"
+
+
+def _share(keys: HashRange) -> str:
+    return f"{keys.start / KEYSPACE_END:.2%} to {keys.stop / KEYSPACE_END:.2%}"
+
+
 def changed(step: Step) -> tuple[tuple[HashRange, ...], tuple[HashRange, ...]]:
     """Return the ranges that *step* closes, and those it opens."""
     match step:
@@ -45,11 +96,12 @@ def changed(step: Step) -> tuple[tuple[HashRange, ...], tuple[HashRange, ...]]:
 def steps_to(pieces: Iterable[HashRange], count: int) -> list[Step]:
     """Return what turns shards of the ranges *pieces*, which tile the ring, into *count* shards
     of even width. Raises `UsageError` unless *count* is positive."""
-    targets = even_ranges(count)
-    borders = [target.start for target in targets]
+    ordered = sorted(pieces)
+    edges = [piece.start for piece in ordered]
+    borders = [_nearest(edges, target.start) for target in even_ranges(count)]
     steps: list[Step] = []
     cut: list[HashRange] = []
-    for piece in sorted(pieces):
+    for piece in ordered:
         rest = piece
         for border in borders:
             if rest.start < border < rest.stop:
@@ -65,6 +117,12 @@ def steps_to(pieces: Iterable[HashRange], count: int) -> list[Step]:
         steps.append(MergeStep(whole, piece))
         whole = whole.joined(piece)
     return steps
+
+
+def _nearest(edges: list[int], border: int) -> int:
+    """Return the edge that is *border* but for rounding, or *border*."""
+    edge = min(edges, key=lambda each: abs(each - border))
+    return edge if abs(edge - border) <= _ROUNDING else border
 
 
 def counts_to(now: int, count: int) -> list[int]:
