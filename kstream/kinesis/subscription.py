@@ -63,13 +63,15 @@ class Subscription:
         self._shared = shared
         self._held = 0
         self._began = source.clock.monotonic()
+        self._ended: float | None = None
         self._renewed = source.chance.uniform(0.97, 1.03) * _RENEWED
         self._changed = asyncio.Event()
 
     @property
     def age(self) -> float:
-        """Seconds since it was asked for."""
-        return self._source.clock.monotonic() - self._began
+        """Seconds since it was asked for; once it is over, how long it lasted."""
+        ended = self._source.clock.monotonic() if self._ended is None else self._ended
+        return ended - self._began
 
     async def run(self) -> None:
         """Drain the socket. What goes wrong is kept in ``failure``; only cancelling comes out."""
@@ -81,6 +83,7 @@ class Subscription:
             self.failure = error
         finally:
             self.over = True
+            self._ended = self._source.clock.monotonic()
             self._changed.set()
 
     async def wait(self, timeout: float | None) -> None:
