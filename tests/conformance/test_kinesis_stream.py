@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from typing_extensions import override
 
+from kstream.kinesis.control import ControlledKinesis
 from kstream.kinesis.options import Aggregation, KinesisOptions
 from kstream.kinesis.stream import KinesisStream
-from kstream.ports.stream import Control, Stream
+from kstream.ports.stream import Stream
 from kstream.shard import ShardId
 from kstream.testing import SimulatedClock, SimulatedLoop, run_simulated
 from kstream.testing.conformance.streams import StreamSuite
@@ -21,26 +22,6 @@ T = TypeVar("T")
 
 _DAY = 86_400_000
 _LONG = _DAY + 120_000
-
-
-class Controlled(KinesisStream, Control):
-    """A Kinesis stream whose shards the test changes directly in the service."""
-
-    service: FakeKinesis
-
-    @override
-    async def split(self, shard: ShardId, at: int | None = None) -> tuple[ShardId, ...]:
-        return self.service.stream("orders").split(shard, at)
-
-    @override
-    async def merge(self, one: ShardId, other: ShardId) -> tuple[ShardId, ...]:
-        return self.service.stream("orders").merge(one, other)
-
-    @override
-    async def reshard(self, count: int) -> tuple[ShardId, ...]:
-        from kstream.local.resharding import reshard
-
-        return await reshard(self, count)
 
 
 class TestKinesisStream(StreamSuite):
@@ -68,14 +49,12 @@ class TestKinesisStream(StreamSuite):
         return self.open()
 
     def open(self) -> KinesisStream:
-        stream = Controlled(
+        return ControlledKinesis(
             self.service.api("orders"),
             clock=self.clock,
             chance=self.chance,
             options=KinesisOptions(aggregate=self.aggregate),
         )
-        stream.service = self.service
-        return stream
 
     @override
     async def trim(self, stream: Stream, shard: ShardId, through: int) -> None:
