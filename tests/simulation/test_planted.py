@@ -20,6 +20,9 @@ ROOT = Path(__file__).parents[2]
 SEEDS = 300
 """`test_seeds` plays the same ones, and none of them breaks a promise without a bug."""
 
+NOT_ON_AWS = {"finished childless shard forgotten"}
+"""A reader of Kinesis does not end a shard before a child of it is listed: none is childless."""
+
 
 @pytest.mark.parametrize("bug", [*BUGS, *KINESIS_BUGS])
 def test_a_planted_bug_is_a_small_patch_of_shipped_code(bug: str) -> None:
@@ -77,4 +80,4 @@ def test_on_aws_it_finds_what_only_aws_can_show(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.soak
 def test_on_aws_it_finds_the_others_too(capsys: pytest.CaptureFixture[str]) -> None:
-    hunt(list(BUGS), "kinesis", capsys)
+    hunt([bug for bug in BUGS if bug not in NOT_ON_AWS], "kinesis", capsys)
