@@ -108,7 +108,8 @@ class Receipt(Struct, frozen=True, gc=False):
     sub: int = 0
     attempts: int = 1
     ordered: bool = True
-    """False: it was sent without a key, so no order is promised among such records."""
+    """False: no order is promised for it. It has no key, the stream or its options keep no order, or
+    it shares a Kinesis record with others that belong elsewhere since a reshard."""
 
     @property
     def position(self) -> Position:

@@ -19,9 +19,12 @@ from .api import Consumer, InUse, KinesisApi, KinesisControl, Summary
 
 __all__ = ["Changes", "ManagedApi", "Progress"]
 
-_POLL: Final = 1.0
+_POLL: Final = 0.2
 _SLOWEST: Final = 5.0
-"""Seconds between two looks at a stream that is changing: all of an account share 20 a second."""
+"""Seconds between the first looks at what is changing, and between the last: all clients of an
+account share 20 a second."""
+_FIRST: Final = 1.0
+"""Seconds: the bound of the first back-off, which doubles."""
 _PATIENCE: Final = 3600.0
 """Seconds after which a change that does not end is given up."""
 _TRIES: Final = 6
@@ -39,6 +42,10 @@ class ManagedApi(KinesisApi, KinesisControl, Protocol):
 
 async def _unknown() -> bool:
     return False
+
+
+def _between(turn: int) -> float:
+    return min(_SLOWEST, _POLL * 1.5 ** min(turn, 9))
 
 
 class Changes:
@@ -75,15 +82,15 @@ class Changes:
                 await self.api.call(action, request)
                 break
             except InUse:  # changed by somebody else since we looked
-                pause = backoff(min(turn, 3), _POLL, _SLOWEST, self._chance)
+                pause = _between(turn)
             except Throttled as error:
                 refused += 1
                 if refused == _TRIES:
                     raise
-                pause = max(error.after or 0.0, backoff(turn, _POLL, 4 * _SLOWEST, self._chance))
+                pause = max(error.after or 0.0, backoff(turn, _FIRST, 4 * _SLOWEST, self._chance))
             except Unavailable:
                 doubt = True
-                pause = backoff(turn, _POLL, _SLOWEST, self._chance)
+                pause = _between(turn)
             except UsageError:
                 if doubt and await done():  # refused because it was made already
                     return
@@ -111,7 +118,7 @@ class Changes:
             if waited > _PATIENCE:
                 raise Unavailable(f"the stream is {status} for {waited / 60:.0f} minutes")
             self.progress(f"the stream is {status}, {waited:.0f} s so far")
-            await asyncio.sleep(min(_SLOWEST, _POLL * (1 + turn / 4)))
+            await asyncio.sleep(_between(turn))
         raise AssertionError  # an endless loop
 
     async def patiently(self, call: Callable[[], Awaitable[object]]) -> None:
@@ -122,7 +129,7 @@ class Changes:
             except RetryableError as error:
                 if turn == _TRIES - 1:
                     raise
-                pause = backoff(turn, _POLL, _SLOWEST, self._chance)
+                pause = backoff(turn, _FIRST, _SLOWEST, self._chance)
                 await asyncio.sleep(max(pause, error.after or 0.0))
             else:
                 return
@@ -133,19 +140,17 @@ class Changes:
         """Register *name* if it is not there, and return it once it is ACTIVE."""
         refused = 0
         for turn in count():
-            pause = backoff(min(turn, 3), _POLL, _SLOWEST, self._chance)
             try:
                 found = await self.api.consumer(name)
                 if found.status == "ACTIVE":
                     return found
                 self.progress(f"the consumer {name} is {found.status}")
-                pause = _POLL
             except NotFound:
                 await self._register(name, refused)
                 refused += 1
             except (Throttled, Unavailable):
                 pass  # asked again
-            await asyncio.sleep(pause)
+            await asyncio.sleep(_between(turn))
         raise AssertionError  # an endless loop
 
     async def _register(self, name: str, refused: int) -> None:
@@ -170,7 +175,7 @@ class Changes:
                 return
             except (InUse, Throttled, Unavailable):
                 pass  # asked again
-            await asyncio.sleep(backoff(min(turn, 3), _POLL, _SLOWEST, self._chance))
+            await asyncio.sleep(_between(turn))
 
     async def _look(self) -> tuple[Summary | None, str]:
         try:

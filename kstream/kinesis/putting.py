@@ -265,18 +265,17 @@ class Putting:
             ordered = plan.ordered and self._entries[owner].key is not None
             outcomes[owner] = Receipt(shard, sequence, 0, tries, ordered)
             return
-        if (
-            self._layout.placed
-            and self._shard(put) != shard
-            and not self._may_lie_in(shard, put, owner)
-        ):
-            return
-        if plan.ordered and tries == 1 and not plan.keyless:
+        home = True
+        if self._layout.placed and self._shard(put) != shard:
+            home = self._at_home(shard, put, owner)
+            if self._strict and not home:
+                return
+        if home and plan.ordered and tries == 1 and not plan.keyless:
             for sub, number in enumerate(owner):
                 outcomes[number] = Receipt(shard, sequence, sub)
             return
         for sub, number in enumerate(owner):
-            ordered = plan.ordered and self._entries[number].key is not None
+            ordered = home and plan.ordered and self._entries[number].key is not None
             outcomes[number] = Receipt(shard, sequence, sub, tries, ordered)
 
     def _passed(self, group: Group, now: float) -> int:
@@ -293,12 +292,12 @@ class Putting:
             del self._held[group]
         return tries
 
-    def _may_lie_in(self, shard: ShardId, put: int, owner: list[int]) -> bool:
-        """Whether an aggregate that landed elsewhere than the layout says may stay there.
+    def _at_home(self, shard: ShardId, put: int, owner: list[int]) -> bool:
+        """Whether all of an aggregate that landed elsewhere than the layout says may be in *shard*.
 
-        It was sent while the stream was resharded, so some of its records may hash elsewhere.
-        Our readers deliver them; the KCL drops the whole of it. What the group still has goes
-        back to be placed anew, unless the shard is an old one: then the service cuts its ranges
+        It was sent while the stream was resharded. Our readers deliver what hashes elsewhere,
+        without its order; the KCL drops the whole aggregate. What the group still has goes back
+        to be placed anew, unless the shard is an old one: then the service cuts its ranges
         differently, and would do so again.
         """
         self.contradicted = True
@@ -306,12 +305,12 @@ class Putting:
         keys = self._layout.router.keys_of(shard)
         if keys is None:
             self._block(group, "the stream was resharded: to be placed anew")
-        if not self._strict or len(owner) == 1:
-            return True
         points = {point_of(self._entries[number]): None for number in owner}
         if len(points) == 1 or (keys is not None and all(point in keys for point in points)):
             return True
-        self._block(group, f"it landed in {shard} with records of another shard: to be sent again")
+        if self._strict:
+            why = f"it landed in {shard} with records of another shard: to be sent again"
+            self._block(group, why)
         return False
 
     def _unanswered(self, request: list[int], error: KstreamError, what: str) -> None:

@@ -42,7 +42,10 @@ def test_an_aggregate_of_a_shard_that_was_split_has_receipts_with_its_real_shard
             assert isinstance(outcome, Receipt)
             assert outcome.shard in (SECOND, THIRD)
             assert places[outcome.shard, outcome.sequence, outcome.sub] == b"%d" % n
+            assert not outcome.ordered, "records of both shards are in it"
         assert len(stage.log()) == 82
+        for later in await stage.writer.write(entries(80)):
+            assert isinstance(later, Receipt)
 
     on_stage(scenario)
 
@@ -129,7 +132,9 @@ def test_an_aggregate_that_the_kcl_keeps_is_not_sent_again() -> None:
         await stage.writer.write(entries(2))
         stage.stream.split(FIRST)
         same = [Entry(b"%d" % n, "one key", f"{n}") for n in range(10)]
-        assert all(isinstance(o, Receipt) for o in await stage.writer.write(same))
+        for outcome in await stage.writer.write(same):
+            assert isinstance(outcome, Receipt)
+            assert outcome.ordered, "it is where it belongs"
         assert all(
             isinstance(o, Receipt) for o in await stage.writer.write([Entry(b"x"), Entry(b"y")])
         )
