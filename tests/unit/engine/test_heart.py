@@ -41,6 +41,9 @@ class Line(MemoryLeases):
             raise Unavailable("no answer")
         return answer
 
+    def twin(self) -> Line:
+        return Line(self.table)
+
     def beat(self, name: str = "w") -> Heartbeat:
         row = self.table.get("g", f"worker/{name}")
         assert isinstance(row, Heartbeat)
@@ -217,7 +220,7 @@ def test_a_heart_beats_on_a_thread_while_the_loop_is_busy() -> None:
 
 def test_a_store_that_breaks_under_the_heart_says_so() -> None:
     class Broken(Line):
-        def twin(self) -> MemoryLeases:
+        def twin(self) -> Line:
             return Rotten(self.table)
 
     class Rotten(Line):
