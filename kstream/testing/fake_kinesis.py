@@ -23,5 +23,5 @@ class FakeKinesis(FakeAccount):
     """The Kinesis of one account and region."""
 
     def api(self, name: str) -> FakeKinesisApi:
-        """Return a client of the stream called *name*, which need not exist (yet)."""
-        return FakeKinesisApi(self, name)
+        """Return a client of the stream called *name*, or of that ARN; it need not exist (yet)."""
+        return FakeKinesisApi(self, name.rpartition("/")[2])

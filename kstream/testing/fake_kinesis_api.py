@@ -113,11 +113,13 @@ class FakeKinesisApi(KinesisApi, KinesisControl):
         if stream.habits.limited:
             # Both are asked before either is taken: a refused call uses up nothing.
             if not log.reads.has(1, now) or not log.bytes_out.has(1, now):
+                stream.seen["throttled"] += 1
                 raise Throttled(f"Rate exceeded for shard {log.id}")
             log.reads.take(1)
         if stream.habits.empty and self._chance.random() < stream.habits.empty:
             first_left = log.slice(first, 1, 1)[0]
             if first_left:
+                stream.seen["empty"] += 1
                 behind = max(1, self._clock.now() - first_left[0].arrived)
                 again = self._iterator(stream, log, first)
                 return Records([], again, behind, as_of=self._clock.now())

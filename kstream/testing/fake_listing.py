@@ -60,9 +60,11 @@ class FakeListing:
             return truth
         if old and habits.stale and chance.random() < habits.stale:
             self._told_truth = False
+            stream.seen["stale"] += 1
             return chance.choice(old)
         if len(truth) > 1 and habits.halfway and chance.random() < habits.halfway:
             self._told_truth = False
+            stream.seen["hole"] += 1
             # Of open shards a hole in the ring would tell; that of a closed one nobody can see.
             closed = [shard for shard in truth if shard.closed]
             lacking = chance.choice([*closed, chance.choice(truth)])

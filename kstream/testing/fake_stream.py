@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
@@ -49,6 +50,9 @@ class FakeStream:
         self.parents: dict[ShardId, tuple[ShardId, ...]] = {}
         """Those of every shard there ever was."""
         self.lists = Limit(1000)
+        self.seen: Counter[str] = Counter()
+        """How often the service was in one of its moods: ``stale``, ``hole``, ``empty``,
+        ``throttled``, ``takeover``."""
         self.heard: Callable[[FakeShard, Record], None] | None = None
         """Called with each record that the stream takes in: the true log, in the true order."""
         self._clock = clock

@@ -111,6 +111,7 @@ class FakeConsumers:
             if now - before.opened < _TAKES_OVER_AFTER:
                 raise InUse(f"{known.name} subscribed to {shard} less than 5 s ago")
             how = InUse("another subscription took over") if self.chance.random() < 0.5 else None
+            self.stream.seen["takeover"] += before.alive
             before.end(how)
         subscription = FakeSubscription(self.stream, log, self.clock, self.chance)
         self._subscribed[arn, shard] = subscription
@@ -131,6 +132,12 @@ class FakeSubscription:
         self._chance = chance
         self._ended = False
         self._error: Exception | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it may still bring something."""
+        lasts = self._stream.habits.subscription
+        return not self._ended and self._clock.monotonic() < self.opened + lasts
 
     def end(self, error: Exception | None) -> None:
         """End it now: with *error*, or as if nothing were the matter."""
@@ -167,8 +174,7 @@ class FakeSubscription:
         self._stream.settle()
         if self._stream.gone or self._log.id not in self._stream.shards:
             raise NotFound(f"Shard {self._log.id} does not exist")
-        lasts = self._stream.habits.subscription
-        return self._ended or self._clock.monotonic() >= self.opened + lasts
+        return not self.alive
 
     def _next(self, first: int) -> tuple[Pushed, int]:
         """Return the event at *first*, which may be one without records, and where it goes on."""

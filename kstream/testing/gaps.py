@@ -16,7 +16,7 @@ GAPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "a record can be read at the very instant at which PutRecords answers",
             "LATEST is no place: kstream never asks for it",
             "ON_DEMAND streams do not reshard by themselves: a test does it with `stream(name)`",
-            "one account and region, no limit on its shards",
+            "one account and region, no limit on its shards, none per day but on UpdateShardCount",
             "no policies, tags, monitoring, channels or queues",
             "encryption is a setting: KMS never refuses by itself, a faulty client does it",
             "records above 1 MiB take from the seconds that follow: AWS's rule is not published",
@@ -31,6 +31,13 @@ GAPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "a failed condition costs one write unit whatever the item's size",
             "transactions never conflict, since each call is atomic",
             "of several conditions of a transaction that fail, the first is raised",
+        ),
+        "FakeDynamoStreams": (
+            "shards are closed when a test says so (`roll`, `split`), not after four hours",
+            "a change can be read at the very instant at which the table answers",
+            "every stream has new and old images",
+            "an item that is written again as it was gives no change, as on AWS",
+            "no throttling, and no limit of two readers a shard",
         ),
     }
 )

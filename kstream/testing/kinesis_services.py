@@ -7,6 +7,7 @@ reader, the writer with its aggregates, the lease table. Resharding takes its ti
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -76,7 +77,7 @@ class KinesisSetting(Struct, frozen=True):
             creating=chance.choice([0.0, 0.5]),
             page=chance.choice([2, 3, 10_000]),
             empty=chance.choice([0.0, 0.0, 0.1]),
-            subscription=chance.choice([4.0, 10.0, 300.0]),
+            subscription=chance.choice([4.0, 300.0, 300.0]),
         )
 
 
@@ -219,6 +220,10 @@ class KinesisServices(Services):
             return []
         rows = [self._row(item) for item in items if item["group"]["S"] == group]
         return [row for row in rows if row is not None]
+
+    @override
+    def moods(self) -> Counter[str]:
+        return Counter({f"stream.{kind}": count for kind, count in self._state().seen.items()})
 
     @override
     def heal(self) -> None:

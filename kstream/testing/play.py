@@ -90,7 +90,7 @@ class Play:
     def verdict(self) -> Verdict:
         """Return what the judges found, and what kinds of trouble there were."""
         sim = self.sim
-        seen = self.seen + tally(sim, sim.history)
+        seen = self.seen + tally(sim, sim.history) + sim.services.moods()
         seen["bisect"] = self.troubled.bisected
         seen[">= 3 generations"] = int(self.generations > 3)
         return Verdict(

@@ -6,6 +6,7 @@ write down what happens to them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -83,6 +84,10 @@ class Services(Protocol):
         """Return the group's lease rows as they stand."""
         ...
 
+    def moods(self) -> Counter[str]:
+        """Return how often the services were in one of their moods, as ``SERVICE.KIND``."""
+        ...
+
     def heal(self) -> None:
         """Be without trouble from here on."""
         ...
@@ -142,6 +147,10 @@ class MemoryServices(Services):
     @override
     def rows(self) -> list[Row]:
         return self._table.snapshot(self._world.group)
+
+    @override
+    def moods(self) -> Counter[str]:
+        return Counter()
 
     @override
     def heal(self) -> None:
