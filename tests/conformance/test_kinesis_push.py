@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from typing_extensions import override
 
+from kstream.kinesis.control import ControlledKinesis
 from kstream.kinesis.options import Fetching, KinesisOptions
 from kstream.kinesis.stream import KinesisStream
 from kstream.ports.stream import Stream
@@ -38,15 +39,12 @@ class TestPushedStream(test_kinesis_stream.TestKinesisStream):
 
     @override
     def open(self) -> KinesisStream:
-        stream = test_kinesis_stream.Controlled(
+        return ControlledKinesis(
             self.service.api("orders"),
             clock=self.clock,
             chance=self.chance,
-            options=KinesisOptions(aggregate=self.aggregate, fetch=self.fetch),
-            group="suite",
+            options=KinesisOptions(aggregate=self.aggregate, fetch=self.fetch, consumer="suite"),
         )
-        stream.service = self.service
-        return stream
 
     @override
     def test_a_running_reader_that_is_overtaken_by_retention_says_so(self) -> None:
