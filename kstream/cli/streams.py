@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 import click
 
 from ..connect import ControlledStream, open_catalog, open_control, open_stream, stream_location
+from ..connect.streams import name_of
 from ..operations.overview import view_stream
 from ..operations.reshard import Resharded, merge_shards, reshard, split_shard
 from .arguments import as_json, hash_key, instant_text, stream_argument
@@ -49,7 +50,7 @@ async def list_streams(place: str, as_json: bool) -> None:
 async def create(stream: str, shards: int, retention: str) -> None:
     """Make a stream: local:PATH#NAME. The file is made with its first stream."""
     location = stream_location(stream)
-    await open_catalog(stream).create(location.name, shards=shards, retention=retention)
+    await open_catalog(stream).create(name_of(location), shards=shards, retention=retention)
     print(f"{location}: made with {shards} shard(s), retention {retention}")
 
 
@@ -60,7 +61,7 @@ async def create(stream: str, shards: int, retention: str) -> None:
 async def delete(stream: str) -> None:
     """Delete a stream with its records. Groups that read it begin anew if it is made again."""
     location = stream_location(stream)
-    await open_catalog(stream).delete(location.name)
+    await open_catalog(stream).delete(name_of(location))
     print(f"{location}: deleted")
 
 
