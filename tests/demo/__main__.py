@@ -23,10 +23,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from kstream import KstreamError
+from kstream.connect import open_stream
 from kstream.engine.tasks import unwrapped
 from producers import flights
 
-from ..fleet.archive import Growth, ReadBack, read_back
+from ..fleet.archive import Growth, ReadBack, belonging, read_back
 from ..fleet.processes import ROOT, Fleet
 from ..fleet.watch import watching
 from ..servers.cache import Missing
@@ -160,6 +161,8 @@ def summary(place: Place, outcome: Outcome, proof: dict[str, Any], found: ReadBa
         ),
     ):
         table.add_row(name, figure)
+    if found.strays:
+        table.add_row("strays", f"{found.strays} in flight while shards changed: not in order")
     return table
 
 
@@ -170,7 +173,10 @@ async def demonstrate(place: Place, console: Console) -> list[str]:
     verify = ["verify", place.archive, "--stream", place.stream, "--group", GROUP]
     with console.status("verifying"):
         proof = json.loads(await kstream(*verify, "--json", codes=(0, 1)))
-        found = await asyncio.to_thread(read_back, place.files, source.turns)
+        stream = await open_stream(place.stream)
+        belongs = belonging(await stream.shards())
+        await stream.aclose()
+        found = await asyncio.to_thread(read_back, place.files, source.turns, belongs)
     console.print("\n" + await kstream("shards", place.stream), markup=False, soft_wrap=True)
     console.print(summary(place, outcome, proof, found), soft_wrap=True)
     console.print(f"\nkstream {' '.join(verify)}", soft_wrap=True)

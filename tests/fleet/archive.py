@@ -1,4 +1,4 @@
-"""What stands in an archive, found out without kstream: from the files alone.
+"""What stands in an archive, found out without reading it by kstream: from the files alone.
 
 The files are of the format ``envelope``: each line carries key, ID and data of one record.
 """
@@ -12,12 +12,25 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-__all__ = ["Growth", "ReadBack", "envelopes", "read_back"]
+from kstream.core.lineage import Lineage
+from kstream.keyspace import hash_key
+
+__all__ = ["Belongs", "Growth", "ReadBack", "belonging", "envelopes", "read_back"]
 
 
 Belongs = Callable[[str, str], bool]
 """Whether a key hashes into a shard, by number and key: not so for what was in flight in a KPL
 aggregate while the stream was resharded. Such records have no order among those of their key."""
+
+
+def belonging(lineage: Lineage) -> Belongs:
+    """Return what judges by the ranges of the shards in *lineage*."""
+    ranges = {_number(shard.id): shard.keys for shard in lineage.values()}
+    return lambda shard, key: hash_key(key) in ranges[_number(shard)]
+
+
+def _number(shard: str) -> int:
+    return int(shard.rpartition("-")[2])
 
 
 class ReadBack(Struct, frozen=True):
