@@ -24,7 +24,7 @@ SHARED = {"sqlite", "aws"}
 FAMILIES = {"kinesis", "kafka", "local", "leases", "objects", "sinks", "seen", "observers"}
 SURFACE = {
     *("__init__", "__main__", "producer", "consumer", "worker", "hosting", "connect", "settings"),
-    *("urls", "codecs", "sync", "leaving", "operations", "cli"),
+    *("urls", "codecs", "changes", "sync", "leaving", "operations", "cli"),
 }
 
 VENDORS = {

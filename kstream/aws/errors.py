@@ -19,6 +19,7 @@ __all__ = [
     "AccessRefused",
     "ExpiredToken",
     "InUse",
+    "Trimmed",
     "error_body",
     "error_code",
     "error_message",
@@ -37,6 +38,10 @@ class InUse(RetryableError):
 
 class AccessRefused(UsageError):
     """The credentials or a policy do not allow this call. The message names the action."""
+
+
+class Trimmed(UsageError):
+    """What was asked for is older than what is kept: there is no place there any more."""
 
 
 _MEANING: Final[dict[str, type[KstreamError]]] = {
@@ -101,7 +106,7 @@ _MEANING: Final[dict[str, type[KstreamError]]] = {
     "InvalidAction": UsageError,
     "ItemCollectionSizeLimitExceededException": UsageError,
     "SerializationException": UsageError,
-    "TrimmedDataAccessException": UsageError,
+    "TrimmedDataAccessException": Trimmed,
     "UnknownOperationException": UsageError,
     "ValidationException": UsageError,
     "ValidationError": UsageError,

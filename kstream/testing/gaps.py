@@ -24,7 +24,7 @@ GAPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
         "FakeDynamo": (
             "no HTTP, signatures or JSON: the tests on DynamoDB Local have those",
-            "no secondary indexes, streams, PartiQL, backups, and no expiry by time to live",
+            "no secondary indexes, PartiQL, backups, and no expiry by time to live",
             "reserved words are accepted as names in expressions; DynamoDB refuses them",
             "a projection returns whole attributes, never parts of a map or list",
             "no throttling by itself: capacity is counted (`used`), and a faulty client refuses",

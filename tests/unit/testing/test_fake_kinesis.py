@@ -427,5 +427,5 @@ def test_the_same_chance_gives_the_same_answers() -> None:
 
 
 def test_what_the_fakes_do_not_do_is_said() -> None:
-    assert GAPS.keys() == {"FakeKinesis", "FakeDynamo"}
+    assert GAPS.keys() == {"FakeKinesis", "FakeDynamo", "FakeDynamoStreams"}
     assert all(gap and not gap.endswith(".") for gaps in GAPS.values() for gap in gaps)
