@@ -159,14 +159,7 @@ class PushReader(ShardReader):
 
     async def _subscribe(self, course: Course) -> None:
         fan_out = self._fan_out
-        try:
-            arn = await fan_out.arn()
-        except NotFound:
-            raise
-        except UsageError as error:  # refused, or a name that cannot be
-            raise fan_out.refused(self._shard, error, long=True) from error
-        except RetryableError as error:
-            raise fan_out.refused(self._shard, error) from error
+        arn = await fan_out.arn()
         fan_out.claim(self._shard, self)
         place: Place
         if self._continuation is None or course.stale:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from contextlib import suppress
 from hashlib import sha256
 from typing import Final
 
 from msgspec import Struct
 
 from ..core.pacing import backoff
-from ..errors import NotFound, RetryableError, Unavailable
+from ..errors import NotFound, RetryableError, UsageError
 from ..shard import ShardId
 from .api import Consumer, InUse
 from .source import Source
@@ -27,8 +28,7 @@ _log = logging.getLogger("kstream.kinesis")
 
 _BETWEEN: Final = 5.1
 """Seconds between two subscriptions to one shard: a second one within 5 s is ResourceInUse."""
-_LOOKS: Final = 30
-_LOOK: Final = 1.0
+_LOOK: Final = 2.0
 """Seconds between two looks at a consumer that is being made."""
 _FIRST: Final = 5.0
 _LONGEST: Final = 300.0
@@ -74,6 +74,9 @@ class FanOut:
         self.room: Room = Room()
         self._source = source
         self._arn: str | None = None
+        self._failures = 0
+        self._asked_again = float("-inf")
+        self._why = ""
         self._finding = asyncio.Lock()
         self._standings: dict[ShardId, _Standing] = {}
         self._said = -_SAID
@@ -81,14 +84,19 @@ class FanOut:
     # -- the registration ----------------------------------------------------------------------
 
     async def arn(self) -> str:
-        """Return the consumer's ARN, registered if it was not, once it is ACTIVE.
+        """Return the consumer's ARN. Registers it if nobody has.
 
-        Raises as the API does (`AccessRefused`, `Throttled` at the limit of 20 consumers a
-        stream), and `Unavailable` if it does not become ACTIVE.
+        Raises `NotPushed` while it is not ACTIVE, which may take half a minute, or where it
+        cannot be had: one reader asks, and what he hears holds for all. Raises `NotFound` if the
+        stream is gone.
         """
         async with self._finding:
             if self._arn is None:
+                left = self._asked_again - self._source.clock.monotonic()
+                if left > 0:
+                    raise NotPushed(self._why, after=left)
                 self._arn = await self._active()
+                self._failures = 0
             return self._arn
 
     def forget(self) -> None:
@@ -105,25 +113,36 @@ class FanOut:
         _log.info("fan-out consumer %s deregistered", self.name)
 
     async def _active(self) -> str:
-        consumer = await self._found()
-        for _ in range(_LOOKS):
-            if consumer.status == "ACTIVE":
-                return consumer.arn
-            await asyncio.sleep(_LOOK * self._source.chance.uniform(0.8, 1.2))
+        try:
             consumer = await self._found()
-        raise Unavailable(f"fan-out consumer {self.name} has been {consumer.status} for {_LOOKS} s")
+        except NotFound:
+            raise
+        except UsageError as error:  # refused, or a name that cannot be
+            raise self._absent(error, _LONGEST) from error
+        except RetryableError as error:
+            self._failures += 1
+            delay = backoff(self._failures, _LOOK, _LONGEST, self._source.chance)
+            raise self._absent(error, delay) from error
+        if consumer.status != "ACTIVE":
+            raise self._absent(InUse(f"the consumer is {consumer.status}"), _LOOK, said=False)
+        return consumer.arn
+
+    def _absent(self, why: Exception, delay: float, *, said: bool = True) -> NotPushed:
+        self._why = str(why)
+        self._asked_again = self._source.clock.monotonic() + delay
+        if said:
+            self._say(why, delay)
+        return NotPushed(self._why, after=delay)
 
     async def _found(self) -> Consumer:
         api = self._source.api
         try:
             return await api.consumer(self.name)
         except NotFound:
-            try:
-                consumer = await api.register_consumer(self.name)
-            except InUse:  # another worker was faster
-                return await api.consumer(self.name)
-            _log.info("fan-out consumer %s registered", self.name)
-            return consumer
+            with suppress(InUse):  # another worker was faster
+                await api.register_consumer(self.name)
+                _log.info("fan-out consumer %s registered", self.name)
+            return await api.consumer(self.name)
 
     # -- subscribing ---------------------------------------------------------------------------
 
@@ -156,10 +175,10 @@ class FanOut:
         standing.refusals += 1
         left = standing.called + _BETWEEN - self._source.clock.monotonic()
         delay = _LONGEST if long else max(delay, left)
-        self._say(shard, why, delay)
+        self._say(why, delay, f" of {shard}")
         return NotPushed(str(why), after=delay)
 
-    def _say(self, shard: ShardId, why: Exception, delay: float) -> None:
+    def _say(self, why: Exception, delay: float, where: str = "") -> None:
         now = self._source.clock.monotonic()
         if now - self._said < _SAID:
             return
@@ -167,6 +186,6 @@ class FanOut:
         level = logging.WARNING if self._source.options.fetch == "push" else logging.INFO
         _log.log(
             level,
-            "%s: no push by consumer %s, polled for %.0f s instead: %s: %s",
-            *(shard, self.name, delay, type(why).__name__, why),
+            "no push%s by consumer %s, polled for %.0f s instead: %s: %s",
+            *(where, self.name, delay, type(why).__name__, why),
         )

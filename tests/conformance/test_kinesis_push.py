@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 class TestPushedStream(test_kinesis_stream.TestKinesisStream):
     fetch: Fetching = "push"
-    habits = Habits(heartbeat=0.005, registering=0.5)
+    habits = Habits(heartbeat=0.005)
 
     @override
     def run(self, coro: Coroutine[Any, Any, T]) -> T:

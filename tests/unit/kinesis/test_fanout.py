@@ -415,7 +415,7 @@ def test_what_keeps_being_refused_is_asked_for_ever_more_seldom(
 
     with caplog.at_level(logging.WARNING, "kstream.kinesis"):
         play_pushed(scenario)
-    assert "no push by consumer c, polled" in caplog.text
+    assert "by consumer c, polled" in caplog.text
 
 
 def test_with_auto_a_refusal_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -447,16 +447,37 @@ def test_a_consumer_that_was_deregistered_is_registered_again() -> None:
     play_pushed(scenario)
 
 
-def test_a_consumer_is_waited_for_until_it_is_active() -> None:
+def test_a_consumer_that_is_being_made_keeps_nobody_from_reading() -> None:
+    """First record within a second: what is not pushed yet is polled."""
+
     async def scenario(scene: PushScene) -> None:
         await scene.put(b"0")
         reader = reader_of(scene)
-        assert numbers((await drain(reader))[0]) == [0]
+        assert numbers(await scene.until(reader, 1)) == [0]
+        assert scene.clock.monotonic() < 0.5
+        assert not reader.pushed
+        await reader.fetch(MIB, 40)
         assert reader.pushed
-        assert 3 < scene.clock.monotonic() < 6
+        assert scene.clock.monotonic() < 50
         await reader.aclose()
 
-    play_pushed(scenario, habits=Habits(registering=3))
+    play_pushed(scenario, habits=Habits(registering=20))
+
+
+def test_what_one_reader_hears_of_the_consumer_holds_for_all() -> None:
+    """A worker of 200 shards does not ask 200 times: DescribeStreamConsumer has 20 a second."""
+
+    async def scenario(scene: PushScene) -> None:
+        scene.api.faults["consumer"] = [AccessRefused("no") for _ in range(100)]
+        stream = scene.open(fetch="push", consumer="c")
+        readers = [stream.read(shard, Earliest()) for shard in scene.ids]
+        for reader in readers:
+            await reader.fetch(MIB, 0)
+        assert len(scene.api.times("consumer")) == 1
+        for reader in readers:
+            await reader.aclose()
+
+    play_pushed(scenario, shards=30)
 
 
 def test_of_several_workers_one_registers_the_consumer() -> None:
