@@ -60,14 +60,22 @@ class PollingReader(ShardReader):
         self._ended: ShardEnded | None = None
         self._mean = float(_GUESS)
         self._pause = _FIRST_PAUSE
+        self._next_look = 0.0
+        """When (monotonic seconds) the tip is looked at again, if somebody waits until then."""
         self._closed = False
 
     @override
     async def fetch(self, most: int, wait: float) -> Batch | ShardEnded:
         deadline = self._source.clock.monotonic() + wait
+        looked = False
         while self._ended is None:
             if self._closed:
                 raise ClosedError("the reader is closed")
+            if looked and self._course is not None and self._next_look > deadline:
+                await self._rest(deadline)
+                return self._course.idle()
+            await self._rest(deadline)
+            looked = True
             try:
                 answer = await self._step(most, deadline)
             except AccessRefused as error:
@@ -79,10 +87,13 @@ class PollingReader(ShardReader):
     @override
     async def aclose(self) -> None:
         """Fetch no more. Closing twice does no harm."""
+        if self._course is not None and not self._closed:
+            self._source.polled -= 1
         self._closed = True
 
     async def _step(self, most: int, deadline: float) -> Batch | None:
-        """Ask once, and rest if that found nothing at the tip. Sets ``_ended`` at the end."""
+        """Ask once. Return an idle batch for nothing at the tip if the time is up; set ``_ended``
+        at the end."""
         try:
             course, pace = await self._opened()
             if self._children is not None:
@@ -103,23 +114,26 @@ class PollingReader(ShardReader):
         self._iterator = answer.next_iterator
         if answer.next_iterator is None:
             self._children = answer.children
+        now = self._source.clock.monotonic()
         if batch is not None:
             self._pause = _FIRST_PAUSE
+            at_tip = not answer.behind and self._children is None
+            self._next_look = now + self._pause if at_tip else 0.0
             return batch
         if answer.behind or self._children is not None:
+            self._next_look = 0.0
             return None
-        return await self._rest(course, deadline)
-
-    async def _rest(self, course: Course, deadline: float) -> Batch | None:
-        """Wait at the tip, longer each time; return an idle batch when the time is up."""
-        left = deadline - self._source.clock.monotonic()
-        if left <= 0:
-            return course.idle()
         # Not all at the same instant: a worker may have a thousand idle shards.
-        pause = self._pause * self._source.chance.uniform(0.8, 1.2)
-        self._pause = min(self._pause * _GROWTH, max(self._source.options.idle, _FIRST_PAUSE))
-        await asyncio.sleep(min(left, pause))
-        return None
+        self._next_look = now + self._pause * self._source.chance.uniform(0.8, 1.2)
+        self._pause = min(self._pause * _GROWTH, self._source.longest_pause)
+        return course.idle() if now >= deadline else None
+
+    async def _rest(self, deadline: float) -> None:
+        """Wait until the tip is to be looked at again, or until *deadline*."""
+        now = self._source.clock.monotonic()
+        pause = min(self._next_look, deadline) - now
+        if pause > 0:
+            await asyncio.sleep(pause)
 
     async def _opened(self) -> tuple[Course, ShardPace]:
         if self._course is None or self._pace is None:
@@ -130,6 +144,7 @@ class PollingReader(ShardReader):
             young = self._owed_since > 0 and await self._source.is_young(shard)
             self._pace = self._source.pacing.of(summary.arn, self._shard)
             self._course = Course(self._source, shard, self._start, self._owed_since, young=young)
+            self._source.polled += 1
         return self._course, self._pace
 
     async def _ask(self, course: Course, pace: ShardPace, most: int) -> tuple[Records, int] | None:

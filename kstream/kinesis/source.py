@@ -21,6 +21,9 @@ _FRESH: Final = 5.0
 """Seconds for which a summary is believed: DescribeStreamSummary has 20 calls a second, and that
 for all of an account."""
 _LOOKS: Final = 2
+_LOOKS_A_SECOND: Final = 120
+"""At quiet shards, all together: each look costs half a millisecond of CPU, and a worker with a
+thousand of them has other work to do."""
 
 
 class ServiceClock:
@@ -72,12 +75,19 @@ class Source:
         self.time = ServiceClock(clock)
         self.retention: int = 0
         """As the last summary had it (ms); 0 before the first."""
+        self.polled = 0
+        """How many shards are polled at present."""
         self._epoch: int | None = None
         self._summary: Summary | None = None
         self._described = 0.0
         self._describing = asyncio.Lock()
         self._known: dict[ShardId, Shard] = {}
         self._listing = asyncio.Lock()
+
+    @property
+    def longest_pause(self) -> float:
+        """Seconds between two looks at a shard in which nothing has come for long."""
+        return max(self.options.idle, self.polled / _LOOKS_A_SECOND)
 
     async def summary(self, *, fresh: bool = False) -> Summary:
         """Return what the stream says about itself; *fresh*: now, and not some seconds ago.

@@ -22,6 +22,7 @@ from kstream.errors import (
 from kstream.kinesis.api import AtInstant, AtSequence, ExpiredToken, Horizon, Place
 from kstream.position import BEFORE_ALL, At, Earliest, From, Position, Start
 from kstream.record import Batch, Entry, ShardEnded
+from kstream.shard import ShardId
 from kstream.testing.clock import EPOCH
 from kstream.testing.fake_habits import Habits
 from kstream.testing.loop import SimulatedLoop, run_simulated
@@ -78,6 +79,50 @@ def test_at_the_tip_a_reader_calms_down_and_wakes_up_with_records() -> None:
         began = scene.loop.time()
         await reader.fetch(MIB, 0.5)
         assert len([at for at in scene.api.times("get") if at > began]) >= 2, "looks again soon"
+
+    play(scenario)
+
+
+def test_a_thousand_quiet_shards_are_looked_at_less_often_each() -> None:
+    """MUST (14): what idle shards cost does not grow with their number."""
+
+    async def main(loop: SimulatedLoop) -> None:
+        scene = Scene(loop, shards=600)
+        stream = scene.open()
+
+        async def follow(shard: ShardId) -> None:
+            reader = stream.read(shard, Earliest())
+            while loop.time() < 90:
+                await reader.fetch(MIB, 10)
+            await reader.aclose()
+
+        async with asyncio.TaskGroup() as group:
+            for shard in scene.ids:
+                group.create_task(follow(shard))
+        calm = [at for at in scene.api.times("get") if 60 <= at < 80]
+        assert 80 < len(calm) / 20 < 140
+        reader = stream.read(scene.shard, Earliest())
+        scene.api.calls.clear()
+        while loop.time() < 130:
+            await reader.fetch(MIB, 10)
+        assert len(scene.api.times("get")) > 25, "alone again, it is looked at every second"
+
+    run_simulated(main)
+
+
+def test_a_wait_that_ends_between_two_looks_costs_no_look() -> None:
+    async def scenario(scene: Scene) -> None:
+        reader = scene.open(idle=30.0).read(scene.shard, Earliest())
+        while scene.loop.time() < 200:
+            await reader.fetch(MIB, 10)
+        calls = scene.api.times("get")
+        assert 0 < len([at for at in calls if at >= 100]) <= 11, "one in each wait of 10 s"
+        before = len(calls)
+        await scene.put(b"x")
+        batch = await reader.fetch(MIB, 0)
+        assert isinstance(batch, Batch)
+        assert len(batch) == 1, "who does not wait gets what is there"
+        assert len(scene.api.times("get")) == before + 1
 
     play(scenario)
 
