@@ -46,11 +46,14 @@ class HttpDynamo:
         self._service = service
         self._clock = clock
         self._http = JsonService(service, session, clock=clock, limits=_LIMITS)
+        self.told: int = 0
+        """The service's clock (ms) as its last answer told it; 0 before that."""
 
     async def call(self, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Make *action* (`DynamoApi.call`)."""
 
         def read(answer: Answer) -> dict[str, Any]:
+            self.told = answer.at or self.told
             if answer.status >= 300:
                 raise self._refusal(action, answer)
             return decoded(action, answer.body)

@@ -1,8 +1,8 @@
 """A DynamoDB table's stream of changes, as the calls of Kinesis that a reader makes.
 
-`KinesisStream` and its polling reader run on it as they are (``ring=False``: these shards divide
-no ring of hash keys). It cannot be written to, nor subscribed to. What the service does otherwise
-than Kinesis, and is made up for here:
+`KinesisStream` and its polling reader run on it as they are (`change_stream.ChangeStream`). It can
+neither be written nor subscribed to. What the service does otherwise than Kinesis, and is made up
+for here:
 
 - No AT_TIMESTAMP that every endpoint knows: an instant is sought from the oldest record on, and
   what arrived before it is left out. An arrival is told in whole seconds, rounded down, so the
@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from typing_extensions import override
 
@@ -49,12 +49,8 @@ from .api import (
 )
 from .change_records import record_of
 from .change_shards import mended, shards_of, torn
-from .pacing import Quota
 
-__all__ = ["STREAM_QUOTA", "DynamoStreams", "open_dynamodb_stream"]
-
-STREAM_QUOTA: Final = Quota(calls=5.0, bytes=10 << 20)
-"""What is asked of one shard: two readers may share it, and an answer has 1 MB at the most."""
+__all__ = ["DynamoStreams", "StreamsApi", "open_dynamodb_stream"]
 
 _RETENTION: Final = 86_400_000
 _MOST: Final = 1000
@@ -71,6 +67,15 @@ _ARN: Final = re.compile(
 )
 _TABLE: Final = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _STATUSES: Final = {"ENABLING": "CREATING", "ENABLED": "ACTIVE"}
+
+
+class StreamsApi(DynamoApi, Protocol):
+    """The calls of DynamoDB Streams."""
+
+    @property
+    def told(self) -> int:
+        """The service's clock (ms) as its last answer told it; 0 if none did."""
+        ...
 
 
 def open_dynamodb_stream(
@@ -101,7 +106,7 @@ class DynamoStreams(KinesisApi):
     answer on: a table whose stream was disabled and enabled again has another.
     """
 
-    def __init__(self, api: DynamoApi, target: str, *, clock: Clock) -> None:
+    def __init__(self, api: StreamsApi, target: str, *, clock: Clock) -> None:
         self._api = api
         self._target = target
         self._clock = clock
@@ -119,6 +124,7 @@ class DynamoStreams(KinesisApi):
             status=_STATUSES.get(found["StreamStatus"], "DELETING"),
             created=round(float(found["CreationRequestDateTime"]) * 1000),
             retention=_RETENTION,
+            as_of=self._api.told,
         )
 
     @override
@@ -198,7 +204,8 @@ class DynamoStreams(KinesisApi):
         empty = 0 if came else min(empty + 1, _EMPTY)
         behind = 0 if following is None or empty == _EMPTY else 1
         if came:
-            behind = max(behind, self._clock.now() - came[-1].arrived if following else 0)
+            now = self._api.told or self._clock.now()
+            behind = max(behind, now - came[-1].arrived if following else 0)
         records = came
         if since:
             first = next((n for n, each in enumerate(came) if each.arrived >= since), len(came))
@@ -209,6 +216,7 @@ class DynamoStreams(KinesisApi):
             None if following is None else _token(following, since, empty),
             behind,
             bytes=sum(len(each.data) + len(each.key or "") for each in records),
+            as_of=self._api.told,
         )
 
     # -- what it cannot do ---------------------------------------------------------------------

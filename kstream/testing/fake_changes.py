@@ -2,7 +2,7 @@
 
     streams = FakeDynamoStreams(dynamo)
     streams.enable("orders")
-    api = DynamoStreams(streams.api(), "orders", clock=clock)
+    stream = ChangeStream(DynamoStreams(streams.api(), "orders", clock=clock), ...)
 
 Shards are rolled over when a test says so (`roll`, `split`). Records are trimmed after 24 h of the
 fake's clock, closed shards with their last record. What it does not do is in
@@ -20,6 +20,7 @@ from ..aws.dynamo import DynamoApi, Item
 from ..aws.errors import ExpiredToken, Trimmed
 from ..errors import NotFound, UsageError
 from ..keyspace import FULL_RING, HashRange, hash_key
+from ..kinesis.dynamodb_streams import StreamsApi
 from .fake_dynamo import FakeDynamo
 from .nodes import refuse_the_dead
 
@@ -158,7 +159,12 @@ class FakeDynamoStreams:
 
     # -- the calls -----------------------------------------------------------------------------
 
-    def api(self) -> DynamoApi:
+    @property
+    def now(self) -> int:
+        """The service's clock (ms)."""
+        return self._clock.now()
+
+    def api(self) -> StreamsApi:
         """Return a client."""
         return _Api(self)
 
@@ -268,9 +274,14 @@ class FakeDynamoStreams:
         return answer
 
 
-class _Api(DynamoApi):
+class _Api(StreamsApi):
     def __init__(self, streams: FakeDynamoStreams) -> None:
         self._streams = streams
+
+    @property
+    @override
+    def told(self) -> int:
+        return self._streams.now // 1000 * 1000  # a Date header has whole seconds
 
     @override
     async def call(self, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
