@@ -16,7 +16,15 @@ from rich.tree import Tree
 
 from ..operations.overview import ShardView, StreamView
 
-__all__ = ["lineage_tree", "print_json", "print_table", "progress_of", "screen", "whisper"]
+__all__ = [
+    "lineage_tree",
+    "print_json",
+    "print_table",
+    "progress_of",
+    "screen",
+    "status",
+    "whisper",
+]
 
 
 def screen(*, err: bool = False) -> Console:
@@ -64,6 +72,27 @@ def progress_of(size: int) -> Iterator[Callable[[int], None]]:
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("sending", total=size)
         yield lambda done: bar.advance(task, done)
+
+
+@contextmanager
+def status() -> Iterator[Callable[[str], None]]:
+    """Yield what shows, while the block runs, the last text it was called with, on stderr. In a
+    pipe it prints each text once, whatever stands behind its comma."""
+    console = screen(err=True)
+    if console.is_terminal:
+        with console.status("") as line:
+            yield line.update
+        return
+    said = ""
+
+    def say(text: str) -> None:
+        nonlocal said
+        what = text.partition(",")[0]
+        if what != said:
+            said = what
+            whisper(text)
+
+    yield say
 
 
 def lineage_tree(view: StreamView) -> Tree:

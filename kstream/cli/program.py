@@ -46,7 +46,15 @@ __all__ = [
 
 P = ParamSpec("P")
 
-_MODULES: Final = ("running", "records", "streams", "groups", "delivery", "diagnosis")
+_MODULES: Final = (
+    "running",
+    "records",
+    "streams",
+    "adjusting",
+    "groups",
+    "delivery",
+    "diagnosis",
+)
 
 DONE: Final = 0
 FAILED: Final = 1

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from typing import TypeVar
 
 import click
 
 from ..connect import ControlledStream, open_catalog, open_control, open_stream, stream_location
 from ..connect.streams import name_of
+from ..core.resharding import ReshardPlan
+from ..operations.adjusting import tell
 from ..operations.overview import view_stream
-from ..operations.reshard import Resharded, merge_shards, reshard, split_shard
-from .arguments import as_json, hash_key, instant_text, stream_argument
-from .printing import lineage_tree, print_json, print_table, screen
+from ..operations.reshard import (
+    Resharded,
+    merge_shards,
+    plan_merge,
+    plan_reshard,
+    plan_split,
+    reshard,
+    split_shard,
+)
+from .arguments import Decorator, as_json, hash_key, instant_text, stream_argument
+from .printing import lineage_tree, print_json, print_table, screen, status
 from .program import awaited, program
 
 __all__ = ["shards", "streams"]
 
+T = TypeVar("T")
+
+dry_run: Decorator = click.option(
+    "--dry-run", is_flag=True, help="Print what would be done and how long it takes; do nothing."
+)
+
 
 @program.group()
 def streams() -> None:
-    """List, create and delete the streams of a file."""
+    """List, create, describe, change and delete the streams of a file or an AWS region."""
 
 
 @streams.command("list")
-@click.argument("place", metavar="local:PATH")
+@click.argument("place", metavar="local:PATH|kinesis://ANY")
 @as_json
 @awaited
 async def list_streams(place: str, as_json: bool) -> None:
-    """List the streams in a file."""
+    """List the streams in a file, or in an AWS region (whatever the name in the URL)."""
     names = await open_catalog(place).names()
     if as_json:
         print_json(names)
@@ -48,9 +65,12 @@ async def list_streams(place: str, as_json: bool) -> None:
 )
 @awaited
 async def create(stream: str, shards: int, retention: str) -> None:
-    """Make a stream: local:PATH#NAME. The file is made with its first stream."""
+    """Make a stream. A file is made with its first one; Kinesis is waited for."""
     location = stream_location(stream)
-    await open_catalog(stream).create(name_of(location), shards=shards, retention=retention)
+    catalog = open_catalog(stream)
+    with status() as told:
+        tell(catalog, told)
+        await catalog.create(name_of(location), shards=shards, retention=retention)
     print(f"{location}: made with {shards} shard(s), retention {retention}")
 
 
@@ -61,7 +81,10 @@ async def create(stream: str, shards: int, retention: str) -> None:
 async def delete(stream: str) -> None:
     """Delete a stream with its records. Groups that read it begin anew if it is made again."""
     location = stream_location(stream)
-    await open_catalog(stream).delete(name_of(location))
+    catalog = open_catalog(stream)
+    with status() as told:
+        tell(catalog, told)
+        await catalog.delete(name_of(location))
     print(f"{location}: deleted")
 
 
@@ -98,20 +121,42 @@ async def shards(stream: str, as_table: bool, as_json: bool) -> None:
         screen().print(lineage_tree(view))
 
 
-async def _change(
-    url: str,
-    change: Callable[[ControlledStream], Coroutine[None, None, Resharded]],
-    as_json: bool,
-) -> None:
+async def _on_stream(url: str, work: Callable[[ControlledStream], Coroutine[None, None, T]]) -> T:
     stream = await open_control(url)
     try:
-        result = await change(stream)
+        with status() as told:
+            tell(stream, told)
+            return await work(stream)
     finally:
         await stream.aclose()
+
+
+def _print_change(result: Resharded, as_json: bool) -> None:
     if as_json:
         print_json(result)
     else:
         print(f"closed {', '.join(result.closed) or 'none'}; opened {', '.join(result.opened)}")
+
+
+def _print_plan(plan: ReshardPlan, as_json: bool) -> None:
+    if as_json:
+        print_json(plan)
+        return
+    for number, step in enumerate(plan.steps, 1):
+        print(f"{number}. {step.text}: {step.shards} open shards")
+    if not plan.steps:
+        print(f"nothing to do: {plan.now} open shards of even width")
+    elif plan.seconds:
+        print(f"about {_duration(plan.seconds)} ({plan.source})")
+    else:
+        print(f"at once ({plan.source})")
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"
 
 
 @program.command(short_help="Split a shard into two.")
@@ -123,29 +168,42 @@ async def _change(
     metavar="HASH_KEY",
     help="First hash key of the upper child; the middle if not given.",
 )
+@dry_run
 @as_json
 @awaited
-async def split(stream: str, shard: str, at: int | None, as_json: bool) -> None:
+async def split(stream: str, shard: str, at: int | None, dry_run: bool, as_json: bool) -> None:
     """Split SHARD (its ID, or the number at its end) into two."""
-    await _change(stream, lambda opened: split_shard(opened, opened, shard, at), as_json)
+    if dry_run:
+        _print_plan(await _on_stream(stream, lambda on: plan_split(on, shard, at)), as_json)
+    else:
+        _print_change(await _on_stream(stream, lambda on: split_shard(on, on, shard, at)), as_json)
 
 
 @program.command(short_help="Merge two neighbours into one.")
 @stream_argument
 @click.argument("shard")
 @click.argument("other")
+@dry_run
 @as_json
 @awaited
-async def merge(stream: str, shard: str, other: str, as_json: bool) -> None:
+async def merge(stream: str, shard: str, other: str, dry_run: bool, as_json: bool) -> None:
     """Merge SHARD and OTHER, neighbours on the hash ring, into one."""
-    await _change(stream, lambda opened: merge_shards(opened, opened, shard, other), as_json)
+    if dry_run:
+        _print_plan(await _on_stream(stream, lambda on: plan_merge(on, shard, other)), as_json)
+    else:
+        result = await _on_stream(stream, lambda on: merge_shards(on, on, shard, other))
+        _print_change(result, as_json)
 
 
 @program.command("reshard", short_help="Make so many even shards.")
 @stream_argument
 @click.argument("count", type=click.IntRange(min=1))
+@dry_run
 @as_json
 @awaited
-async def reshard_to(stream: str, count: int, as_json: bool) -> None:
+async def reshard_to(stream: str, count: int, dry_run: bool, as_json: bool) -> None:
     """Split and merge until COUNT open shards of even width exist."""
-    await _change(stream, lambda opened: reshard(opened, opened, count), as_json)
+    if dry_run:
+        _print_plan(await _on_stream(stream, lambda on: plan_reshard(on, count)), as_json)
+    else:
+        _print_change(await _on_stream(stream, lambda on: reshard(on, on, count)), as_json)

@@ -67,7 +67,7 @@ class Packed(Struct, frozen=True, gc=False):
     count: int
 
 
-def pack(  # noqa: PLR0915  (see above: one pass)
+def pack(
     entries: Sequence[Entry],
     limit: int = DEFAULT_LIMIT,
     *,
@@ -82,60 +82,69 @@ def pack(  # noqa: PLR0915  (see above: one pass)
     what its tags carry.
     """
     packed: list[Packed] = []
+    begin = 0
+    while begin < len(entries):
+        aggregate = _packed(entries, begin, limit, tags, place)
+        packed.append(aggregate)
+        begin += aggregate.count
+    return packed
+
+
+def _packed(
+    entries: Sequence[Entry],
+    begin: int,
+    limit: int,
+    tags: Callable[[Entry], Mapping[str, str] | None],
+    place: int | None,
+) -> Packed:
+    """Return the aggregate of the entries from *begin* on that fit into it, at least one."""
     keys: dict[str, int] = {}
     points: dict[int, int] = {}
     parts: list[bytes] = []
-    size, begin, where = _EMPTY, 0, 0
-    for number, entry in enumerate(entries):
+    size, where = _EMPTY, 0
+    for number in range(begin, len(entries)):
+        entry = entries[number]
         key, point, data = entry.key, entry.hash_key, entry.data
         if key is None:
             key, point = "", place if point is None else point
-        extra = _tags(tags(entry)) if entry.headers or entry.replay else b""
-        id_tag = record_id = b""
+        index, new = keys.get(key, -1), 0
+        if index < 0:
+            index, new = len(keys), _table_size(key)
+        head = _KEYS[index] if index < _SHORT else b"\x08%b\x1a" % _varint(index)
+        if point is not None:
+            where = points.get(point, -1)
+            if where < 0:
+                where, new = len(points), new + _table_size(str(point))
+            head = b"%b\x10%b\x1a" % (head[:-1], _varint(where))
+        id_tag = record_id = extra = b""
         if entry.id is not None:
             record_id = entry.id.encode()
             width = len(record_id)
             id_tag = _IDS[width] if width < _WIDE else _tag_head(ID_TAG, width)
+        if entry.headers or entry.replay:
+            extra = _tags(tags(entry))
         length = len(data)
         span = _VARINTS[length] if length < _SHORT else _varint(length)
-        while True:
-            index, new = keys.get(key, -1), 0
-            if index < 0:
-                index, new = (
-                    len(keys),
-                    _TABLE_SIZES[len(key)]
-                    if key.isascii() and len(key) < _WIDE
-                    else _delimited_size(key),
-                )
-            head = _KEYS[index] if index < _SHORT else b"\x08%b\x1a" % _varint(index)
-            if point is not None:
-                where = points.get(point, -1)
-                if where < 0:
-                    where, new = len(points), new + _delimited_size(str(point))
-                head = b"%b\x10%b\x1a" % (head[:-1], _varint(where))
-            total = len(head) + len(span) + length + len(id_tag) + len(record_id) + len(extra)
-            record = _RECORDS[total] if total < _SHORT else b"\x1a" + _varint(total)
-            grown = size + new + len(record) + total
-            if grown <= limit or number == begin:
-                break
-            packed.append(Packed(_sealed(keys, points, parts), number - begin))
-            keys, points, parts = {}, {}, []
-            size, begin = _EMPTY, number
-        size = grown
+        total = len(head) + len(span) + length + len(id_tag) + len(record_id) + len(extra)
+        record = _RECORDS[total] if total < _SHORT else b"\x1a" + _varint(total)
+        size += new + len(record) + total
+        if size > limit and parts:
+            return Packed(_sealed(keys, points, parts), number - begin)
         if new:
             keys[key] = index
             if point is not None:
                 points[point] = where
         parts += (record, head, span, data, id_tag, record_id, extra)
-    if parts:
-        packed.append(Packed(_sealed(keys, points, parts), len(entries) - begin))
-    return packed
+    return Packed(_sealed(keys, points, parts), len(entries) - begin)
 
 
-def _delimited_size(text: str) -> int:
+def _table_size(text: str) -> int:
     """Return the bytes of *text* in a table."""
-    size = len(text) if text.isascii() else len(text.encode())
-    return 1 + len(_VARINTS[size] if size < _SHORT else _varint(size)) + size
+    width = len(text)
+    if text.isascii() and width < _WIDE:
+        return _TABLE_SIZES[width]
+    width = len(text.encode())
+    return 1 + len(_varint(width)) + width
 
 
 def _tags(tags: Mapping[str, str] | None) -> bytes:

@@ -24,6 +24,7 @@ __all__ = [
     "changed",
     "counts_to",
     "described",
+    "plan_of",
     "steps_to",
 ]
 
@@ -117,6 +118,19 @@ def steps_to(pieces: Iterable[HashRange], count: int) -> list[Step]:
         steps.append(MergeStep(whole, piece))
         whole = whole.joined(piece)
     return steps
+
+
+def plan_of(
+    ranges: Sequence[HashRange], steps: Sequence[Step], *, seconds: float, source: str
+) -> ReshardPlan:
+    """Return what taking *steps* from shards of *ranges* would do, each in about *seconds*."""
+    now = len(ranges)
+    planned: list[PlannedStep] = []
+    for step in steps:
+        closed, opened = changed(step)
+        now += len(opened) - len(closed)
+        planned.append(PlannedStep(described(step), now, seconds))
+    return ReshardPlan(len(ranges), now, tuple(planned), seconds * len(planned), source)
 
 
 def _nearest(edges: list[int], border: int) -> int:

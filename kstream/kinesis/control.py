@@ -16,9 +16,10 @@ from ..core.resharding import (
     PlannedStep,
     ReshardPlan,
     SplitStep,
-    changed,
+    Step,
     counts_to,
     described,
+    plan_of,
     steps_to,
 )
 from ..errors import IncompleteListing, NotFound, Throttled, UsageError
@@ -100,7 +101,9 @@ class ControlledKinesis(KinesisStream, Control):
         """Merge two open neighbours; return the child. Raises as `split`."""
         lineage = await self._settled()
         keys = self._opened(lineage, one).keys.joined(self._opened(lineage, other).keys)
-        request = {"ShardToMerge": one, "AdjacentShardToMerge": other}
+        # Either order is fine with Kinesis; kinesis-mock takes the lower one first only.
+        lower, upper = sorted((one, other), key=lambda shard: lineage[shard].keys)
+        request = {"ShardToMerge": lower, "AdjacentShardToMerge": upper}
         return await self._replaced("MergeShards", request, [one, other], [keys])
 
     async def _settled(self) -> Lineage:
@@ -166,23 +169,21 @@ class ControlledKinesis(KinesisStream, Control):
         Raises `UsageError` unless *count* is positive.
         """
         ranges = OpenShards((await self.shards()).open_shards()).ranges
-        planned: list[PlannedStep] = []
-        shards = len(ranges)
-        if counts := _counts(ranges, count):
-            for target in counts:
-                changes = len(steps_to(ranges, target))
-                ranges = even_ranges(target)
-                planned.append(
-                    PlannedStep(f"UpdateShardCount to {target}", target, _CHANGE * changes)
-                )
-        else:
-            open_now = shards
-            for step in steps_to(ranges, count):
-                closed, opened = changed(step)
-                open_now += len(opened) - len(closed)
-                planned.append(PlannedStep(described(step), open_now, _CHANGE))
-        seconds = sum(step.seconds for step in planned)
-        return ReshardPlan(shards, count, tuple(planned), seconds, _SOURCE)
+        counts = _counts(ranges, count)
+        if not counts:
+            return plan_of(ranges, steps_to(ranges, count), seconds=_CHANGE, source=_SOURCE)
+        now, planned = len(ranges), []
+        for target in counts:
+            seconds = _CHANGE * len(steps_to(ranges, target))
+            planned.append(PlannedStep(f"UpdateShardCount to {target}", target, seconds))
+            ranges = even_ranges(target)
+        total = sum(step.seconds for step in planned)
+        return ReshardPlan(now, count, tuple(planned), total, _SOURCE)
+
+    async def plan_step(self, step: Step) -> ReshardPlan:
+        """Return the same of one split or merge."""
+        ranges = OpenShards((await self.shards()).open_shards()).ranges
+        return plan_of(ranges, [step], seconds=_CHANGE, source=_SOURCE)
 
     @override
     async def reshard(self, count: int) -> tuple[ShardId, ...]:
