@@ -120,7 +120,7 @@ class PollingReader(ShardReader):
             at_tip = not answer.behind and self._children is None
             self._next_look = now + self._pause if at_tip else 0.0
             return batch
-        if answer.behind or self._children is not None:
+        if answer.behind or answer.records or self._children is not None:
             self._next_look = 0.0
             return None
         # Not all at the same instant: a worker may have a thousand idle shards.

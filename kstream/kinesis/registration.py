@@ -120,8 +120,8 @@ class FanOut:
         except UsageError as error:  # refused, or a name that cannot be
             raise self._absent(error, _LONGEST) from error
         except RetryableError as error:
+            delay = backoff(self._failures, _FIRST, _LONGEST, self._source.chance)
             self._failures += 1
-            delay = backoff(self._failures, _LOOK, _LONGEST, self._source.chance)
             raise self._absent(error, delay) from error
         if consumer.status != "ACTIVE":
             raise self._absent(InUse(f"the consumer is {consumer.status}"), _LOOK, said=False)
