@@ -52,6 +52,7 @@ KINESIS_KINDS: Final[Mapping[str, float]] = MappingProxyType(
         "shuffled": 0.50,  # PutRecords takes its entries in in another order
         "cut": 0.05,  # a subscription ends, as after 5 minutes; per event
         "broken": 0.05,  # a subscription fails; per event
+        "silent": 0.02,  # a subscription brings nothing any more, and does not end; per event
     }
 )
 """The same for what only Kinesis does."""

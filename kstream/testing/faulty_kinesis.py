@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, TypeVar
@@ -31,6 +32,8 @@ __all__ = ["FaultyKinesis"]
 
 T = TypeVar("T")
 _SERVICE = "stream"
+_SILENT = 60.0
+"""Seconds after which the network finds out by itself that a connection is dead."""
 
 
 class _Client(KinesisApi, KinesisControl, Protocol):
@@ -137,6 +140,9 @@ class FaultyKinesis(KinesisApi, KinesisControl):
                 return
             if self._plan.happens("broken", _SERVICE):
                 raise Unavailable("the subscription's connection broke")
+            if self._plan.happens("silent", _SERVICE):
+                await asyncio.sleep(_SILENT)
+                return
             if event.continuation is None and self._plan.happens("childless", _SERVICE):
                 yield replace(event, children=())
             else:

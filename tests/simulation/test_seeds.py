@@ -50,6 +50,7 @@ KINESIS_TROUBLE = (
     "stream.shuffled",
     "stream.cut",
     "stream.broken",
+    "stream.silent",
     "leases.throttled",
     "leases.lost",
     "stray",

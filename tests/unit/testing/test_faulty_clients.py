@@ -147,7 +147,9 @@ def test_a_read_may_bring_little_and_an_end_may_name_no_children() -> None:
     on_trouble("childless", end)
 
 
-@pytest.mark.parametrize(("kind", "error"), [("cut", None), ("broken", Unavailable)])
+@pytest.mark.parametrize(
+    ("kind", "error"), [("cut", None), ("broken", Unavailable), ("silent", None)]
+)
 def test_a_subscription_ends_early_with_or_without_an_error(
     kind: str, error: type[KstreamError] | None
 ) -> None:
