@@ -181,7 +181,8 @@ class DynamoStreams(KinesisApi):
         if isinstance(place, AtSequence | AfterSequence):
             kind = "AT" if isinstance(place, AtSequence) else "AFTER"
             request["ShardIteratorType"] = f"{kind}_SEQUENCE_NUMBER"
-            request["SequenceNumber"] = str(place.sequence)
+            # Never shorter, in the API's model: DynamoDB Local counts from 000000000000000000001.
+            request["SequenceNumber"] = f"{place.sequence:021}"
         else:
             request = oldest
         try:

@@ -30,7 +30,12 @@ Answer = dict[str, Any]
 
 _RETENTION = 86_400_000
 _ITERATOR_LIVES = 900.0
-_FIRST = 10**20
+_DIGITS = 21
+"""Of a sequence number, at least."""
+
+
+def _text(sequence: int) -> str:
+    return f"{sequence:0{_DIGITS}}"
 
 
 class FakeChangeShard:
@@ -50,9 +55,9 @@ class FakeChangeShard:
 
     def listed(self) -> Answer:
         """Return the shard as DescribeStream has it."""
-        numbers = {"StartingSequenceNumber": str(self.starting)}
+        numbers = {"StartingSequenceNumber": _text(self.starting)}
         if self.ending is not None:
-            numbers["EndingSequenceNumber"] = str(self.ending)
+            numbers["EndingSequenceNumber"] = _text(self.ending)
         parent = {"ParentShardId": self.parent} if self.parent else {}
         return {"ShardId": self.name, "SequenceNumberRange": numbers, **parent}
 
@@ -78,7 +83,7 @@ class FakeDynamoStreams:
         self._empty = empty
         self._streams: dict[str, _Stream] = {}
         self._made = 0
-        self._sequence = _FIRST
+        self._sequence = 0
         dynamo.heard = self._changed
 
     def enable(self, table: str) -> str:
@@ -150,7 +155,7 @@ class FakeDynamoStreams:
                     "ApproximateCreationDateTime": self._clock.now() // 1000,
                     "Keys": keys,
                     **{name: image for name, image in images.items() if image is not None},
-                    "SequenceNumber": str(self._sequence),
+                    "SequenceNumber": _text(self._sequence),
                     "SizeBytes": len(repr(item)),
                     "StreamViewType": "NEW_AND_OLD_IMAGES",
                 },
@@ -231,7 +236,10 @@ class FakeDynamoStreams:
         elif kind == "LATEST":
             at = len(shard.records)
         elif kind in ("AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"):
-            at = self._place(shard, int(request["SequenceNumber"]), after=kind.startswith("AFTER"))
+            number = request["SequenceNumber"]
+            if len(number) < _DIGITS:
+                raise UsageError(f"ValidationException: a sequence number of {len(number)} digits")
+            at = self._place(shard, int(number), after=kind.startswith("AFTER"))
         else:
             raise UsageError(f"ValidationException: unknown iterator type {kind}")
         return {"ShardIterator": self._token(stream, shard, at, self._empty)}
