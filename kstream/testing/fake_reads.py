@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ..aws.dynamo import Item
 from ..errors import UsageError
-from .fake_expressions import condition, paths
+from .fake_expressions import Condition, condition, paths
 from .fake_ground import Account, check_placeholders, given, holds
 from .fake_table import FakeTable, Place
 
@@ -17,6 +17,7 @@ __all__ = ["Reads"]
 _PAGE_BYTES = 1 << 20
 
 _EQUALITY: Final = re.compile(r"(#?\w+)\s*=\s*(:\w+)")
+_AND: Final = re.compile(r"^\s*AND\s+|\s+AND\s*$", re.IGNORECASE)
 
 Answer = dict[str, Any]
 
@@ -52,12 +53,12 @@ class Reads:
         if "IndexName" in request:
             raise UsageError("this fake has no secondary indexes")
         table = self._account.table(request["TableName"])
-        key = condition(request["KeyConditionExpression"])
+        value, rest = _key_condition(request, table)
         start = request.get("ExclusiveStartKey")
         places = [
             place
-            for place in table.partition(_hash_key(request, table))
-            if (item := table.get(place)) is not None and key.holds(given(request, item))
+            for place in table.partition(value)
+            if (item := table.get(place)) is not None and holds(rest, request, item)
         ]
         if request.get("ScanIndexForward") is False:
             places.reverse()
@@ -121,13 +122,18 @@ def units(size: int, *, strong: bool) -> float:
     return float(whole) if strong else whole / 2
 
 
-def _hash_key(request: Mapping[str, Any], table: FakeTable) -> Mapping[str, Any]:
-    """Return the hash key that the key condition names. Raises `UsageError` if it names none."""
-    names = request.get("ExpressionAttributeNames", {})
-    for name, placeholder in _EQUALITY.findall(request["KeyConditionExpression"]):
-        if names.get(name, name) == table.hash:
-            value: Mapping[str, Any] = given(request, None).value(placeholder)
-            return value
+def _key_condition(
+    request: Mapping[str, Any], table: FakeTable
+) -> tuple[Mapping[str, Any], Condition | None]:
+    """Return the hash key that the key condition names, and what it says of the range key.
+
+    Raises `UsageError` if it names none.
+    """
+    text, names = request["KeyConditionExpression"], request.get("ExpressionAttributeNames", {})
+    for found in _EQUALITY.finditer(text):
+        if names.get(found[1], found[1]) == table.hash:
+            rest = _AND.sub("", text[: found.start()] + text[found.end() :])
+            return given(request, None).value(found[2]), condition(rest) if rest else None
     raise UsageError(f"Query condition missed key schema element: {table.hash}")
 
 
