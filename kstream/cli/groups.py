@@ -1,25 +1,19 @@
-"""``leases``, ``checkpoint`` and ``group``: who reads what, and how far they came."""
+"""``leases`` and ``group``: who reads what, and the groups of a stream."""
 
 from __future__ import annotations
-
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import click
 from msgspec import Struct
 
 from ..clock import SystemClock
-from ..connect import open_groups, open_leases, open_seen, open_stream
+from ..connect import open_groups, open_seen
 from ..engine.groups import StartAt
-from ..errors import NotFound
 from ..operations.checkpoints import delete_group, reset_group
-from ..operations.overview import GroupView, view_group
-from ..ports.leases import LeaseStore
-from ..ports.stream import Stream
+from ..operations.overview import GroupView
+from .about import behind_text, group_view, opened_group
 from .arguments import (
     as_json,
     group_option,
-    instant_text,
     leases_option,
     start,
     stream_argument,
@@ -27,30 +21,7 @@ from .arguments import (
 from .printing import print_json, print_table, whisper
 from .program import awaited, program
 
-__all__ = ["checkpoint", "group", "leases"]
-
-
-@asynccontextmanager
-async def _opened(
-    stream: str, group: str, store: str | None
-) -> AsyncIterator[tuple[LeaseStore, Stream]]:
-    opened = await open_stream(stream)
-    try:
-        rows = await open_leases(stream, group, store)
-        try:
-            yield rows, opened
-        finally:
-            await rows.aclose()
-    finally:
-        await opened.aclose()
-
-
-async def _view(stream: str, group: str, store: str | None) -> GroupView:
-    async with _opened(stream, group, store) as (rows, opened):
-        view = await view_group(rows, opened)
-    if view is None:
-        raise NotFound(f"no group {group} reads {stream}: kstream group list {stream}")
-    return view
+__all__ = ["group", "leases"]
 
 
 @program.command(short_help="Show who reads which shard.")
@@ -61,7 +32,7 @@ async def _view(stream: str, group: str, store: str | None) -> GroupView:
 @awaited
 async def leases(stream: str, group: str, leases: str | None, as_json: bool) -> None:
     """Show a group's leases: each shard's state, owner and fencing token; and its workers."""
-    view = await _view(stream, group, leases)
+    view = await group_view(stream, group, leases)
     if as_json:
         print_json(view)
         return
@@ -74,7 +45,7 @@ async def leases(stream: str, group: str, leases: str | None, as_json: bool) -> 
                 lease.owner,
                 lease.token,
                 lease.wanted_by,
-                " ".join(_behind(one.behind) for one in lease.consumers.values()),
+                " ".join(behind_text(one.behind) for one in lease.consumers.values()),
             )
             for lease in view.leases
         ],
@@ -87,30 +58,6 @@ async def leases(stream: str, group: str, leases: str | None, as_json: bool) -> 
             for one in view.workers
         ],
     )
-
-
-@program.command(short_help="Show how far a group came.")
-@stream_argument
-@group_option
-@leases_option
-@as_json
-@awaited
-async def checkpoint(stream: str, group: str, leases: str | None, as_json: bool) -> None:
-    """Show how far each consumer of a group came in each shard."""
-    view = await _view(stream, group, leases)
-    rows = [
-        (lease.shard, name, mark.position, _behind(mark.behind), instant_text(mark.read_until))
-        for lease in view.leases
-        for name, mark in sorted(lease.consumers.items())
-    ]
-    if as_json:
-        print_json({lease.shard: lease.consumers for lease in view.leases})
-    else:
-        print_table(("SHARD", "CONSUMER", ">POSITION", ">BEHIND", "READ UNTIL"), rows)
-
-
-def _behind(count: int | None) -> str:
-    return "" if count is None else str(count)
 
 
 @program.group()
@@ -142,7 +89,7 @@ async def list_groups(stream: str, leases: str | None, as_json: bool) -> None:
         names = await every.groups()
     finally:
         await every.aclose()
-    lines = [_line(await _view(stream, name, leases)) for name in names]
+    lines = [_line(await group_view(stream, name, leases)) for name in names]
     if as_json:
         print_json(lines)
     else:
@@ -155,7 +102,7 @@ async def list_groups(stream: str, leases: str | None, as_json: bool) -> None:
                     line.workers,
                     line.shards,
                     line.ended,
-                    _behind(line.behind),
+                    behind_text(line.behind),
                     " ".join(line.consumers),
                 )
                 for line in lines
@@ -197,7 +144,7 @@ async def reset(stream: str, name: str, to: StartAt, leases: str | None, as_json
     Its generation rises: sinks deliver under new names, and never take old work for new. It
     takes up to a worker's patience to see that a worker that crashed does not live.
     """
-    async with _opened(stream, name, leases) as (rows, opened):
+    async with opened_group(stream, name, leases) as (rows, opened):
         seen = await open_seen(stream, name, leases)
         try:
             whisper(f"looking whether a worker of {name} lives")
@@ -218,7 +165,7 @@ async def reset(stream: str, name: str, to: StartAt, leases: str | None, as_json
 @awaited
 async def delete(stream: str, name: str, leases: str | None) -> None:
     """Forget the group NAME, once no worker of it lives. What its sinks delivered stays."""
-    async with _opened(stream, name, leases) as (rows, _):
+    async with opened_group(stream, name, leases) as (rows, _):
         seen, every = await open_seen(stream, name, leases), await open_groups(stream, leases)
         try:
             await delete_group(rows, name, every, SystemClock(), seen)

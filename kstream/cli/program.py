@@ -52,6 +52,7 @@ _MODULES: Final = (
     "streams",
     "adjusting",
     "groups",
+    "checkpoints",
     "delivery",
     "diagnosis",
 )

@@ -1,4 +1,4 @@
-"""Who assigns a worker its shards, where that is not the group's own leases.
+"""The lease table of a KCL 2.x application: to work in, and to carry checkpoints from and to.
 
 kcl2://TABLE?region=&endpoint=&failover=10s&initial=TRIM_HORIZON|AT_TIMESTAMP|LATEST
 """
@@ -7,32 +7,52 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from ..clock import Clock, parse_duration
 from ..urls import parse_url
 
 if TYPE_CHECKING:
+    from ..aws.dynamo import DynamoApi
     from ..leases.kcl import KclTeam
 
-__all__ = ["open_team"]
+__all__ = ["KclPlace", "open_kcl", "open_team"]
+
+
+class KclPlace(Struct, frozen=True):
+    """A KCL's lease table, and its failover time in seconds. Whoever opened it closes ``api``."""
+
+    api: DynamoApi
+    table: str
+    failover: float
+    initial: str | None
+
+
+def open_kcl(url: str | None, *, clock: Clock) -> KclPlace | None:
+    """Return the table that *url* names, or ``None`` if it names something else. Nothing is asked
+    of it yet. Raises `ConfigError`, `MissingExtra`."""
+    if url is None or not url.startswith("kcl2:"):
+        return None
+    from ..aws.dynamo_http import open_dynamo
+    from .amazon import kcl_companion
+
+    location = parse_url(url)
+    kcl_companion(location)  # checks name and query
+    query = location.query
+    return KclPlace(
+        open_dynamo(region=query.get("region"), endpoint=query.get("endpoint"), clock=clock),
+        location.path,
+        parse_duration(query.get("failover", "10s")),
+        query.get("initial"),
+    )
 
 
 def open_team(leases: str | None, *, clock: Clock) -> KclTeam | None:
-    """Return the team of the KCL application whose table *leases* names, or ``None`` if it names
-    something else. Raises `ConfigError`, `MissingExtra`."""
-    location = parse_url(leases) if leases and leases.startswith("kcl2:") else None
-    if location is None:
+    """Return who assigns shards in the table that *leases* names, or ``None`` if it names something
+    else. Raises as `open_kcl`."""
+    place = open_kcl(leases, clock=clock)
+    if place is None:
         return None
-    from ..aws.dynamo_http import open_dynamo
     from ..leases.kcl import open_peer
-    from .amazon import kcl_companion
 
-    kcl_companion(location)  # checks name and query
-
-    query = location.query
-    api = open_dynamo(region=query.get("region"), endpoint=query.get("endpoint"), clock=clock)
-    return open_peer(
-        api,
-        location.path,
-        failover=parse_duration(query.get("failover", "10s")),
-        initial=query.get("initial"),
-    )
+    return open_peer(place.api, place.table, failover=place.failover, initial=place.initial)

@@ -26,7 +26,15 @@ from ..ports.seen import SeenStore
 from ..ports.stream import Stream
 from ..position import GroupStart
 
-__all__ = ["Groups", "Reset", "delete_group", "reset_group"]
+__all__ = [
+    "Groups",
+    "Reset",
+    "delete_group",
+    "group_of",
+    "reset_group",
+    "rows_without_workers",
+    "write_all",
+]
 
 _LOOK: float = 0.25
 """Seconds between two looks at the heartbeats."""
@@ -62,8 +70,8 @@ async def reset_group(
     again. Raises `NotFound` without such a group, `UsageError` while a worker of it lives (it
     waits a worker's patience to find out), `RetryableError`.
     """
-    rows = await _rows_without_workers(store, clock)
-    group = _group(rows)
+    rows = await rows_without_workers(store, clock)
+    group = group_of(rows)
     facts, listed = await stream.facts(), await stream.shards()
     leases = [row for row in rows if isinstance(row, Lease)]
     ordinals = [mark.ordinal for lease in leases for mark in lease.marks.values()]
@@ -77,13 +85,13 @@ async def reset_group(
     )
     # The group first: a shard that keeps its old mark under the new generation goes on where
     # it was. The other order could deliver from the old start under the old generation.
-    await _write(store, [Change("group", group, fresh)])
+    await write_all(store, [Change("group", group, fresh)])
     kept = [lease for lease in leases if lease.epoch == facts.epoch and lease.shard in listed]
     gone = [lease for lease in leases if lease not in kept]
-    await _write(
+    await write_all(
         store, [Change(row_key(lease), lease, _cleared(lease, listed, fresh)) for lease in kept]
     )
-    await _write(store, [Change(row_key(lease), lease, None) for lease in gone])
+    await write_all(store, [Change(row_key(lease), lease, None) for lease in gone])
     await _refuse_newcomers(store)
     await _drop_windows(seen, leases)
     return Reset(fresh.name, fresh.generation, fresh.start, len(kept))
@@ -96,13 +104,14 @@ async def delete_group(
 
     Raises as `reset_group` does.
     """
-    rows = await _rows_without_workers(store, clock)
-    _group(rows)
+    rows = await rows_without_workers(store, clock)
+    group_of(rows)
     await groups.drop(name)
     await _drop_windows(seen, [row for row in rows if isinstance(row, Lease)])
 
 
-def _group(rows: Iterable[Row]) -> Group:
+def group_of(rows: Iterable[Row]) -> Group:
+    """Return the group's own row among *rows*. Raises `NotFound`."""
     for row in rows:
         if isinstance(row, Group):
             return row
@@ -125,7 +134,7 @@ async def _resolved(stream: Stream, to: StartAt) -> GroupStart:
             return GroupStart(instant=instant)
 
 
-async def _rows_without_workers(store: LeaseStore, clock: Clock) -> list[Row]:
+async def rows_without_workers(store: LeaseStore, clock: Clock) -> list[Row]:
     """Return the rows once every worker is known to be dead or gone.
 
     A heartbeat that moves under our eyes is a worker that lives. One that stands still for
@@ -160,7 +169,8 @@ def _alive(beat: Heartbeat) -> UsageError:
     return UsageError(f"worker {beat.worker}{where} is alive: stop it, then try again")
 
 
-async def _write(store: LeaseStore, changes: Sequence[Change]) -> None:
+async def write_all(store: LeaseStore, changes: Sequence[Change]) -> None:
+    """Carry out *changes*. Raises `UsageError` if somebody else changed a row meanwhile."""
     if not changes:
         return
     for change, row in zip(changes, await store.swap(changes), strict=True):
