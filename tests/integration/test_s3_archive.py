@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
 
 import pytest
 
+from kstream.errors import RetryableError
 from kstream.lease import Mark
 from kstream.local.memory import MemoryStreams
 from kstream.objects.s3 import S3Options
@@ -20,7 +24,9 @@ from kstream.position import Position
 from kstream.sinks.chain import ChainSink
 from kstream.sinks.dead_letters import ObjectDeadLetters
 from kstream.testing.conformance.sinks import sample_batch, sample_fence
-from tests.unit.objects.fake_s3 import FakeS3, fake_s3
+from tests.unit.objects.fake_s3 import FakeS3, Fault, fake_s3
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -77,3 +83,58 @@ def test_an_archive_in_s3_is_proved_and_its_letters_replayed(
         await beside.aclose()
 
     asyncio.run(check())
+
+
+FAULTS: dict[str, list[Fault]] = {
+    "put": ["409", "500", "503", "cut", "lost", "lost"],
+    "create": ["500", "cut", "lost"],
+    "part": ["500", "cut", "lost"],
+    "complete": ["409", "503", "cut", "lost", "lost"],
+    "abort": ["500", "cut"],
+    "head": ["500", "cut"],
+}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_two_writers_in_a_storm_deliver_each_record_once(fake: FakeS3, seed: int) -> None:
+    """Issue 4: throttles, 500s, 409, a lost answer after a landed write, cut connections: 0 lost, 0
+    doubled, in single objects and in parts, also by a second worker that cuts differently."""
+    chance = random.Random(seed)
+
+    def odds(kind: str) -> Fault | None:
+        return chance.choice(FAULTS[kind]) if kind in FAULTS and chance.random() < 0.25 else None
+
+    async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            with suppress(RetryableError):
+                return await call()
+
+    async def check() -> None:
+        options = S3Options(endpoint=fake.endpoint, style="path", multipart_from=70)
+        stores = [S3Objects("bucket", "a/", options, chance=chance) for _ in range(2)]
+        sinks = [ChainSink(store) for store in stores]
+        fences = [sample_fence(1), sample_fence(2)]
+        reached = [-1, -1]
+        fake.odds = odds
+        for sink, fence in zip(sinks, fences, strict=True):
+            await patiently(partial(sink.recover, fence, Mark()))
+        while min(reached) < 120:
+            who = chance.randrange(2)
+            if reached[who] >= 120:
+                continue
+            last = min(120, max(0, reached[who]) + chance.randint(1, 25))
+            prepared = await sinks[who].prepare(
+                sample_batch(reached[who], last), fences[who], Counts()
+            )
+            assert prepared is not None
+            done = await patiently(partial(sinks[who].commit, prepared))
+            reached[who] = done.through.sequence
+        fake.odds = lambda _: None
+        report = await verify(stores[0])
+        assert report.problems == ()
+        assert report.records == 120
+        for store in stores:
+            await store.aclose()
+
+    asyncio.run(check())
+    assert {"put", "complete"} <= {*fake.asked}

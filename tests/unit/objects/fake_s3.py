@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
@@ -45,6 +45,8 @@ class FakeS3:
         self.headers: list[dict[str, str]] = []
         self.faults: list[tuple[str, Fault]] = []
         """The next request of that kind goes wrong so."""
+        self.odds: Callable[[str], Fault | None] = lambda _: None
+        """Asked where ``faults`` says nothing: by a seed, say."""
         self.ignores_condition = False
         self.page = 1000
         self.endpoint = ""
@@ -56,7 +58,7 @@ class FakeS3:
             if which == kind:
                 del self.faults[at]
                 return fault
-        return None
+        return self.odds(kind)
 
 
 @contextmanager
