@@ -126,7 +126,7 @@ def _leases(
             parents=place.parents or (lineage[place.shard].parents if _in(place, lineage) else ()),
             children=place.children,
             revision=1,
-            marks=_marks(place, places, consumers),
+            marks=_marks(place, places, consumers, foreign=checkpoints.group is None),
             ended_at=now if place.ended else 0,
             parent_was_open=place.earliest,
         )
@@ -147,12 +147,17 @@ def _in(place: ShardPlace, lineage: Lineage) -> bool:
 
 
 def _marks(
-    place: ShardPlace, places: Mapping[ShardId, ShardPlace], consumers: tuple[str, ...]
+    place: ShardPlace,
+    places: Mapping[ShardId, ShardPlace],
+    consumers: tuple[str, ...],
+    *,
+    foreign: bool,
 ) -> dict[str, Mark]:
     marks = place.for_consumers(consumers)
     parents = [places[parent] for parent in place.parents if parent in places]
-    if not marks and place.earliest and any(parent.ended for parent in parents):
+    if foreign and not marks and place.earliest and any(parent.ended for parent in parents):
         # Who read the parent is owed all of the child: trimmed unread, it is a loss to be named.
+        # (The rows of parents that we read say so themselves.)
         ours = {name for parent in parents for name in parent.marks}
         return {name: Mark(read_until=1, started=True) for name in consumers if name not in ours}
     return marks
