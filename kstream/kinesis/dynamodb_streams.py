@@ -4,9 +4,9 @@
 neither be written nor subscribed to. What the service does otherwise than Kinesis, and is made up
 for here:
 
-- No AT_TIMESTAMP that every endpoint knows: an instant is sought from the oldest record on, and
-  what arrived before it is left out. An arrival is told in whole seconds, rounded down, so the
-  instant is too: rather a second of records more than one record less.
+- Not every endpoint knows AT_TIMESTAMP: where it is refused, an instant is sought from the oldest
+  record on, and what arrived before it is left out. An arrival is told in whole seconds, rounded
+  down, so the instant is too: rather a second of records more than one record less.
 - An answer does not say how far behind it is, and an empty one is no proof of the tip ("it might
   take multiple calls"): the tip is believed after five empty answers in a row.
 - A listing has pages of 100, and shards come and go between two of them (each shard is closed
@@ -28,7 +28,7 @@ from typing_extensions import override
 
 from ..aws.dynamo import DynamoApi
 from ..aws.dynamo_http import open_dynamo
-from ..aws.errors import ExpiredToken, Trimmed
+from ..aws.errors import AccessRefused, ExpiredToken, Trimmed
 from ..clock import Clock
 from ..errors import ConfigError, NotFound, UsageError
 from ..shard import Shard, ShardId
@@ -37,6 +37,7 @@ from .api import (
     AtInstant,
     AtSequence,
     Consumer,
+    Horizon,
     KinesisApi,
     Place,
     Pushed,
@@ -175,21 +176,26 @@ class DynamoStreams(KinesisApi):
     @override
     async def shard_iterator(self, shard: ShardId, place: Place) -> str:
         """Return an iterator, with what is to be made up for on the way."""
-        request: dict[str, Any] = {"StreamArn": await self._address(), "ShardId": shard}
-        oldest = {**request, "ShardIteratorType": "TRIM_HORIZON"}
         since = place.instant // 1000 * 1000 if isinstance(place, AtInstant) else 0
-        if isinstance(place, AtSequence | AfterSequence):
-            kind = "AT" if isinstance(place, AtSequence) else "AFTER"
-            request["ShardIteratorType"] = f"{kind}_SEQUENCE_NUMBER"
-            # Never shorter, in the API's model: DynamoDB Local counts from 000000000000000000001.
-            request["SequenceNumber"] = f"{place.sequence:021}"
-        else:
-            request = oldest
         try:
-            answer = await self._api.call("GetShardIterator", request)
+            found = await self._iterator(shard, place)
         except Trimmed:
-            answer = await self._api.call("GetShardIterator", oldest)
-        return _token(answer["ShardIterator"], since, 0)
+            found = await self._iterator(shard, Horizon())
+        except (AccessRefused, NotFound):
+            raise
+        except UsageError:
+            if not since:
+                raise
+            found = await self._iterator(shard, Horizon())
+        return _token(found, since, 0)
+
+    async def _iterator(self, shard: ShardId, place: Place) -> str:
+        answer = await self._api.call(
+            "GetShardIterator",
+            {"StreamArn": await self._address(), "ShardId": shard, **_placed(place)},
+        )
+        iterator: str = answer["ShardIterator"]
+        return iterator
 
     @override
     async def get_records(self, shard: ShardId, iterator: str, limit: int) -> Records:
@@ -250,6 +256,24 @@ class DynamoStreams(KinesisApi):
     @override
     async def aclose(self) -> None:
         await self._api.aclose()
+
+
+def _placed(place: Place) -> dict[str, Any]:
+    match place:
+        case Horizon():
+            return {"ShardIteratorType": "TRIM_HORIZON"}
+        case AtInstant(instant):
+            return {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": instant // 1000}
+        case AtSequence(sequence):
+            return {"ShardIteratorType": "AT_SEQUENCE_NUMBER", "SequenceNumber": _number(sequence)}
+        case AfterSequence(sequence):
+            kind = "AFTER_SEQUENCE_NUMBER"
+            return {"ShardIteratorType": kind, "SequenceNumber": _number(sequence)}
+
+
+def _number(sequence: int) -> str:
+    # 21 digits at least, says the API's model: DynamoDB Local counts from 000000000000000000001.
+    return f"{sequence:021}"
 
 
 def _token(iterator: str, since: int, empty: int) -> str:

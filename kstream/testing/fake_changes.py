@@ -74,13 +74,17 @@ class _Stream:
 
 class FakeDynamoStreams:
     """The streams of *dynamo*'s tables. *page*: shards of one page of a listing. *empty*: how many
-    empty answers come before the first record of each new iterator."""
+    empty answers come before the first record of each new iterator. *instants*: whether AT_TIMESTAMP is
+    known."""
 
-    def __init__(self, dynamo: FakeDynamo, *, page: int = 100, empty: int = 0) -> None:
+    def __init__(
+        self, dynamo: FakeDynamo, *, page: int = 100, empty: int = 0, instants: bool = True
+    ) -> None:
         self._dynamo = dynamo
         self._clock = dynamo.clock
         self._page = page
         self._empty = empty
+        self._instants = instants
         self._streams: dict[str, _Stream] = {}
         self._made = 0
         self._sequence = 0
@@ -233,6 +237,8 @@ class FakeDynamoStreams:
         kind = request["ShardIteratorType"]
         if kind == "TRIM_HORIZON":
             at = shard.trimmed
+        elif kind == "AT_TIMESTAMP" and self._instants:
+            at = self._since(shard, float(request["Timestamp"]))
         elif kind == "LATEST":
             at = len(shard.records)
         elif kind in ("AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"):
@@ -243,6 +249,12 @@ class FakeDynamoStreams:
         else:
             raise UsageError(f"ValidationException: unknown iterator type {kind}")
         return {"ShardIterator": self._token(stream, shard, at, self._empty)}
+
+    def _since(self, shard: FakeChangeShard, instant: float) -> int:
+        if instant * 1000 > self.now:
+            raise UsageError("ValidationException: the timestamp is in the future")
+        at = [each["dynamodb"]["ApproximateCreationDateTime"] for each in shard.records]
+        return max(shard.trimmed, len([each for each in at if each < instant]))
 
     def _place(self, shard: FakeChangeShard, sequence: int, *, after: bool) -> int:
         numbers = [int(each["dynamodb"]["SequenceNumber"]) for each in shard.records]

@@ -96,6 +96,9 @@ class OnAnyServer:
                 assert [each.old for each in changes] == [None, *images[: len(changes) - 1]]
             assert [each.new["n"] for each in found["i1"] if each.new] == list(range(1, 30, 3))
             assert found["i1"][0].new == {"id": "i1", "n": 1, "blob": b"\x00\x01"}
+            ahead = At(table.clock.now() + 3_600_000)
+            for shard in lineage:
+                assert (await drain(stream.read(shard, ahead)))[0] == []
             last = found["i0"][-1]
             assert (last.kind, last.new) == ("remove", None)
             await stream.aclose()

@@ -71,11 +71,11 @@ class Seen(StreamsApi):
 class Scene:
     """The table ``orders`` with a stream, and handles of it."""
 
-    def __init__(self, loop: SimulatedLoop, *, page: int = 100, empty: int = 0) -> None:
+    def __init__(self, loop: SimulatedLoop, **settings: Any) -> None:
         self.loop = loop
         self.clock = SimulatedClock(loop)
         self.dynamo = FakeDynamo(self.clock)
-        self.streams = FakeDynamoStreams(self.dynamo, page=page, empty=empty)
+        self.streams = FakeDynamoStreams(self.dynamo, **settings)
         self.dynamo.call(
             "CreateTable",
             {
@@ -108,7 +108,7 @@ class Scene:
         return ShardId(self.streams.open_shards("orders")[0].name)
 
 
-def story(body: Callable[[Scene], Awaitable[None]], **settings: int) -> None:
+def story(body: Callable[[Scene], Awaitable[None]], **settings: Any) -> None:
     async def main(loop: SimulatedLoop) -> None:
         await body(Scene(loop, **settings))
 
@@ -157,8 +157,9 @@ def test_a_change_has_the_same_bytes_however_its_attributes_are_ordered() -> Non
     assert record_of(change).key == '{"at":{"N":"1"},"id":{"S":"a"}}'
 
 
-def test_an_instant_is_sought_from_the_oldest_record_on() -> None:
-    """There is no AT_TIMESTAMP; arrivals are told in whole seconds, so the instant is one too."""
+@pytest.mark.parametrize("instants", [True, False])
+def test_an_instant_is_found_with_and_without_the_service(instants: bool) -> None:
+    """Not every endpoint knows AT_TIMESTAMP; arrivals are whole seconds, so the instant is, too."""
 
     async def body(scene: Scene) -> None:
         for _ in range(5):
@@ -175,7 +176,7 @@ def test_an_instant_is_sought_from_the_oldest_record_on() -> None:
         assert numbers((await drain(reader))[0]) == [6]
         await stream.aclose()
 
-    story(body)
+    story(body, instants=instants)
 
 
 def test_an_empty_answer_is_no_proof_of_the_tip() -> None:
