@@ -58,7 +58,7 @@ KINESIS_TROUBLE = (
 )
 """The same for what only the ground of AWS has."""
 
-MOST_CPU = 0.150
+MOST_CPU = {"memory": 0.150, "kinesis": 0.200}
 """Seconds of CPU a seed may cost on average (twice that on a machine that is busy otherwise)."""
 
 
@@ -111,7 +111,7 @@ def test_no_seed_breaks_a_promise(
     assert not wrong, "\n" + "\n".join(described(each, prefix) for each in wrong)
     if SEEDS >= 100:
         assert not {kind: saw[kind] for kind in trouble if saw[kind] * 50 < SEEDS}
-        assert cpu < 2 * MOST_CPU
+        assert cpu < 2 * MOST_CPU[ground]
 
 
 @pytest.mark.parametrize("seed", range(0, 300, 7))
