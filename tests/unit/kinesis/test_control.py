@@ -262,6 +262,23 @@ def test_a_reshard_that_was_interrupted_is_finished_by_another() -> None:
     on_stage(scenario)
 
 
+def test_a_service_that_does_otherwise_than_asked_is_finished_one_by_one() -> None:
+    """kinesis-mock 0.6.2 answers UpdateShardCount from 4 to 2 with no merge at all."""
+
+    async def scenario(stage: Stage) -> None:
+        honest = stage.api.call
+
+        async def lazy(action: str, request: Mapping[str, Any]) -> dict[str, Any]:
+            return {} if action == "UpdateShardCount" else await honest(action, request)
+
+        stage.api.call = lazy  # type: ignore[method-assign]  # the fault
+        opened = await stage.control.reshard(1)
+        assert len(opened) == len((await stage.control.shards()).open_shards()) == 1
+        assert stage.api.calls == ["MergeShards"] * 3
+
+    on_stage(scenario, shards=4)
+
+
 def test_a_lost_answer_of_update_shard_count_is_not_asked_twice() -> None:
     async def scenario(stage: Stage) -> None:
         stage.api.lost = ["UpdateShardCount"]
