@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from kstream.aws.errors import InUse
 from kstream.clock import SystemClock
 from kstream.errors import ClosedError, NotFound, Throttled, Unavailable, UsageError
 
-from .serving import Server, Step, answer, hang_up, refuse, serving
+from .serving import DATE, Server, Step, answer, hang_up, refuse, serving
 
 ITEM = {"shard": {"S": "shardId-1"}, "token": {"N": "7"}}
 
@@ -47,6 +48,17 @@ def test_bytes_go_out_as_base64() -> None:
     async def story(server: Server, dynamo: HttpDynamo) -> None:
         await dynamo.call("PutItem", {"Item": {"run": {"B": b"raw"}}})
         assert server.requests[0].json == {"Item": {"run": {"B": "cmF3"}}}
+
+    run(story, answer({}))
+
+
+def test_the_services_clock_is_what_its_last_answer_told() -> None:
+    """Records of DynamoDB Streams do not say how late they are."""
+
+    async def story(server: Server, dynamo: HttpDynamo) -> None:
+        assert dynamo.told == 0
+        await dynamo.call("GetRecords", {})
+        assert dynamo.told == parsedate_to_datetime(DATE).timestamp() * 1000
 
     run(story, answer({}))
 
