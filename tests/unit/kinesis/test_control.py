@@ -263,7 +263,7 @@ def test_a_reshard_that_was_interrupted_is_finished_by_another() -> None:
 
 
 def test_a_service_that_does_otherwise_than_asked_is_finished_one_by_one() -> None:
-    """kinesis-mock 0.6.2 answers UpdateShardCount from 4 to 2 with no merge at all."""
+    """kinesis-mock 0.6.2, asked to go from 7 shards to 4 and 2, leaves another number."""
 
     async def scenario(stage: Stage) -> None:
         honest = stage.api.call
