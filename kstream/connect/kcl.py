@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from ..clock import Clock, parse_duration
+from ..ports.leases import LeaseStore
 from ..urls import parse_url
 
 if TYPE_CHECKING:
     from ..aws.dynamo import DynamoApi
     from ..leases.kcl import KclTeam
 
-__all__ = ["KclPlace", "open_kcl", "open_team"]
+__all__ = ["KclPlace", "open_kcl", "open_team", "with_kcl_leases"]
 
 
 class KclPlace(Struct, frozen=True):
@@ -56,3 +57,13 @@ def open_team(leases: str | None, *, clock: Clock) -> KclTeam | None:
     from ..leases.kcl import open_peer
 
     return open_peer(place.api, place.table, failover=place.failover, initial=place.initial)
+
+
+def with_kcl_leases(own: LeaseStore, leases: str | None, *, clock: Clock) -> LeaseStore:
+    """Return *own*, and if *leases* names a KCL's table, its leases beside what *own* keeps."""
+    place = open_kcl(leases, clock=clock)
+    if place is None:
+        return own
+    from ..leases.kcl import KclRows, KclTable
+
+    return KclRows(own, KclTable(place.api, place.table), place.failover)

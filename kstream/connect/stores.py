@@ -90,8 +90,10 @@ async def open_leases(stream: str, group: str, store: str | None = None) -> Leas
     if location.scheme == "dynamodb":
         from ..leases.dynamodb import DynamoLeases
         from .amazon import open_table
+        from .kcl import with_kcl_leases
 
-        return DynamoLeases(open_table(location, clock=SystemClock()), key)
+        own = DynamoLeases(open_table(location, clock=SystemClock()), key)
+        return with_kcl_leases(own, store, clock=SystemClock())
     from ..leases.sqlite import SqliteLeases
 
     return SqliteLeases(_lease_file(location, beside=store is None), key)

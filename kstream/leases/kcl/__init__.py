@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from .opening import KclTeam, open_peer
+from .rows import KclRows
+from .table import KclTable
 
-__all__ = ["KclTeam", "open_peer"]
+__all__ = ["KclRows", "KclTable", "KclTeam", "open_peer"]

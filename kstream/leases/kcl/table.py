@@ -158,6 +158,10 @@ class KclTable:
             return failed.item is None
         return True
 
+    def twin(self) -> KclTable:
+        """Return another one, for another thread's event loop."""
+        return KclTable(self._api.twin(), self.name)
+
     async def aclose(self) -> None:
         """Release connections."""
         await self._api.aclose()
