@@ -33,6 +33,8 @@ _LOOK: Final = 2.0
 _FIRST: Final = 5.0
 _LONGEST: Final = 300.0
 """Seconds without push after the first refusal, up to, and after many."""
+_LOUD: Final = 3
+"""Refusals in a row that are said aloud: one or two come with every move of a lease."""
 _SAID: Final = 60.0
 _ROOM: Final = 64 << 20
 _NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
@@ -118,20 +120,21 @@ class FanOut:
         except NotFound:
             raise
         except UsageError as error:  # refused, or a name that cannot be
+            self._say(error, _LONGEST)
             raise self._absent(error, _LONGEST) from error
         except RetryableError as error:
             delay = backoff(self._failures, _FIRST, _LONGEST, self._source.chance)
             self._failures += 1
+            if self._failures >= _LOUD:
+                self._say(error, delay)
             raise self._absent(error, delay) from error
         if consumer.status != "ACTIVE":
-            raise self._absent(InUse(f"the consumer is {consumer.status}"), _LOOK, said=False)
+            raise self._absent(InUse(f"the consumer is {consumer.status}"), _LOOK)
         return consumer.arn
 
-    def _absent(self, why: Exception, delay: float, *, said: bool = True) -> NotPushed:
+    def _absent(self, why: Exception, delay: float) -> NotPushed:
         self._why = str(why)
         self._asked_again = self._source.clock.monotonic() + delay
-        if said:
-            self._say(why, delay)
         return NotPushed(self._why, after=delay)
 
     async def _found(self) -> Consumer:
@@ -175,7 +178,8 @@ class FanOut:
         standing.refusals += 1
         left = standing.called + _BETWEEN - self._source.clock.monotonic()
         delay = _LONGEST if long else max(delay, left)
-        self._say(why, delay, f" of {shard}")
+        if long or standing.refusals >= _LOUD:
+            self._say(why, delay, f" of {shard}")
         return NotPushed(str(why), after=delay)
 
     def _say(self, why: Exception, delay: float, where: str = "") -> None:
