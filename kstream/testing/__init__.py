@@ -3,7 +3,9 @@ conformance suites of every port."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from .clock import SimulatedClock
 from .loop import Deadlock, LeftBehind, Livelock, SimulatedLoop, run_simulated
@@ -12,12 +14,18 @@ from .trace import Trace
 
 if TYPE_CHECKING:
     from .driving import Driven, simulate
+    from .fake_dynamo import FakeDynamo
+    from .fake_kinesis import FakeKinesis
+    from .gaps import GAPS
 
 __all__ = [
+    "GAPS",
     "NODE",
     "Crashed",
     "Deadlock",
     "Driven",
+    "FakeDynamo",
+    "FakeKinesis",
     "LeftBehind",
     "Livelock",
     "Node",
@@ -29,11 +37,19 @@ __all__ = [
     "simulate",
 ]
 
+_LATE: Final = MappingProxyType(
+    {
+        "Driven": "driving",
+        "FakeDynamo": "fake_dynamo",
+        "FakeKinesis": "fake_kinesis",
+        "GAPS": "gaps",
+        "simulate": "driving",
+    }
+)
+
 
 def __getattr__(name: str) -> Any:
-    """Load what drives whole workers when it is asked for: pytest imports this at every start."""
-    if name in {"Driven", "simulate"}:
-        from . import driving
-
-        return getattr(driving, name)
+    """Load what is more than the loop when it is asked for: pytest imports this at every start."""
+    if name in _LATE:
+        return getattr(import_module(f".{_LATE[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,9 +10,11 @@ with simulate(worker, workers=2, seed=7) as sim:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Final
 
 from ..engine.tuning import Tuning
 from ..errors import UsageError
@@ -20,9 +22,16 @@ from ..record import Entry
 from ..shard import ShardId
 from ..worker import Worker
 from .histories import History
+from .kinesis_services import KinesisServices, KinesisSetting
+from .play import Grounds
+from .services import MemoryServices, OpenServices
 from .simulation import Simulation
 
 __all__ = ["Driven", "simulate"]
+
+_SERVICES: Final[Mapping[Grounds, OpenServices]] = MappingProxyType(
+    {"memory": MemoryServices, "kinesis": partial(KinesisServices, setting=KinesisSetting())}
+)
 
 
 class Driven:
@@ -100,13 +109,17 @@ def simulate(
     seed: int = 0,
     shards: int = 2,
     tuning: Tuning | None = None,
+    ground: Grounds = "memory",
 ) -> Iterator[Driven]:
     """Run *workers* processes of *worker* against a stream in memory, on virtual time.
 
+    With ``ground="kinesis"`` what ships for AWS runs above a fake Kinesis and a fake DynamoDB.
     Synchronous: what the block does happens between steps of the simulation. An error of a
     worker comes out at the end of the block.
     """
-    simulation = Simulation(worker, seed=seed, shards=shards, tuning=tuning)
+    simulation = Simulation(
+        worker, seed=seed, shards=shards, tuning=tuning, services=_SERVICES[ground]
+    )
     loop = simulation.loop
     before = asyncio._get_running_loop()  # noqa: SLF001 - a simulation inside a loop cannot work
     if before is not None:

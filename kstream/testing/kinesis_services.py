@@ -50,20 +50,23 @@ _STREAM: Final = "simulated"
 _TABLE: Final = "kstream-g"
 
 
-class KinesisSetting(Struct, frozen=True):
-    """What a seed decides about this ground."""
+class KinesisSetting(Struct, frozen=True, kw_only=True):
+    """What a seed decides about this ground. By default it is calm."""
 
-    fetch: Fetching
-    aggregate: Aggregation
-    aggregate_bytes: int
-    changing: float
+    fetch: Fetching = "poll"
+    aggregate: Aggregation = "auto"
+    aggregate_bytes: int = 51_200
+    changing: float = 0.0
     """Seconds that one split or merge takes."""
-    creating: float
-    page: int
+    uniform: float = 0.0
+    """How often a split is asked for by UpdateShardCount, which makes shards that live for one
+    step only."""
+    creating: float = 0.0
+    page: int = 10_000
     """Shards of one page of a listing."""
-    empty: float
-    subscription: float
-    """Seconds that a subscription lasts: less than the 300 of AWS, so that many end."""
+    empty: float = 0.0
+    subscription: float = 300.0
+    """Seconds that a subscription lasts: in some seeds less than AWS's, so that many end."""
 
     @classmethod
     def of(cls, seed: int, *, dedup: bool) -> KinesisSetting:
@@ -74,6 +77,7 @@ class KinesisSetting(Struct, frozen=True):
             aggregate=chance.choice(["on", "auto"] if dedup else ["on", "auto", "off"]),
             aggregate_bytes=chance.choice([150, 400, 51_200]),
             changing=chance.choice([0.0, 0.4, 1.5, 4.0]),
+            uniform=0.2,
             creating=chance.choice([0.0, 0.5]),
             page=chance.choice([2, 3, 10_000]),
             empty=chance.choice([0.0, 0.0, 0.1]),
@@ -187,8 +191,7 @@ class KinesisServices(Services):
     @override
     async def split(self, shard: ShardId) -> bool:
         count = len(self._state().open_shards())
-        if self._chance.random() < 0.2:
-            # Uniform scaling makes shards that live for one step only.
+        if self._chance.random() < self._setting.uniform:
             return await self._changed("UpdateShardCount", {"TargetShardCount": count + 1})
         middle = self._state().shard(shard).shard.keys.middle
         request = {"ShardToSplit": shard, "NewStartingHashKey": str(middle)}

@@ -21,6 +21,7 @@ import pytest
 if TYPE_CHECKING:
     from ..worker import Worker
     from .driving import Driven
+    from .play import Grounds
 
 __all__ = ["StartSimulation", "kstream_seed", "pytest_addoption", "sim"]
 
@@ -29,7 +30,13 @@ class StartSimulation(Protocol):
     """What the fixture `sim` gives: starts a simulation that ends with the test."""
 
     def __call__(
-        self, worker: Worker[Any], *, workers: int = 2, shards: int = 2, seed: int | None = None
+        self,
+        worker: Worker[Any],
+        *,
+        workers: int = 2,
+        shards: int = 2,
+        seed: int | None = None,
+        ground: Grounds = "memory",
     ) -> Driven:
         """Start *workers* processes of *worker* on virtual time; see `kstream.testing.simulate`.
 
@@ -63,11 +70,16 @@ def sim(kstream_seed: int) -> Iterator[StartSimulation]:
     with ExitStack() as stack:
 
         def start(
-            worker: Worker[Any], *, workers: int = 2, shards: int = 2, seed: int | None = None
+            worker: Worker[Any],
+            *,
+            workers: int = 2,
+            shards: int = 2,
+            seed: int | None = None,
+            ground: Grounds = "memory",
         ) -> Driven:
             chosen = kstream_seed if seed is None else seed
             return stack.enter_context(
-                simulate(worker, workers=workers, seed=chosen, shards=shards)
+                simulate(worker, workers=workers, seed=chosen, shards=shards, ground=ground)
             )
 
         yield start

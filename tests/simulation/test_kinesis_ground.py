@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from msgspec.structs import replace
 
+from kstream import Record, Worker
 from kstream.position import Earliest
 from kstream.record import Batch, Entry, Receipt
+from kstream.testing import simulate
 from kstream.testing.clock import SimulatedClock
 from kstream.testing.fault_plan import FaultPlan
 from kstream.testing.histories import History, Produced
@@ -17,16 +19,7 @@ from kstream.testing.kinesis_services import KinesisServices, KinesisSetting
 from kstream.testing.loop import SimulatedLoop
 from kstream.testing.services import World
 
-CALM = KinesisSetting(
-    fetch="poll",
-    aggregate="on",
-    aggregate_bytes=51_200,
-    changing=4.0,
-    creating=0.0,
-    page=2,
-    empty=0.0,
-    subscription=300.0,
-)
+CALM = KinesisSetting(changing=4.0, page=2)
 
 Scene = Callable[[KinesisServices, World], Awaitable[None]]
 
@@ -107,6 +100,25 @@ def test_a_healed_listing_tells_the_truth() -> None:
         assert not services.moods()
 
     on_ground(scene, plan=plan)
+
+
+def test_a_worker_is_driven_over_the_fakes_as_in_memory() -> None:
+    handled: list[bytes] = []
+    worker = Worker("kinesis://orders", group="billing")
+
+    @worker.handler
+    async def bill(record: Record) -> None:
+        handled.append(record.data)
+
+    with simulate(worker, workers=2, seed=7, ground="kinesis") as sim:
+        sim.put(b"1", key="ann")
+        sim.split(0)
+        sim.put(b"2", key="ann")
+        sim.crash(0)
+        sim.merge(0)
+        sim.put(b"3", key="ann")
+        sim.settle()
+    assert list(dict.fromkeys(handled)) == [b"1", b"2", b"3"]
 
 
 def test_seeds_draw_every_way_of_reading_and_writing() -> None:
