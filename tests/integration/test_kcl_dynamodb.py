@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 
 import pytest
 
+from kstream.cli.program import execute
 from kstream.clock import unique_id
 from tests.servers.process import Server
 from tests.simulation.kcl_story import wrong
@@ -40,6 +43,43 @@ def test_a_shard_is_stolen_split_and_taken_over_without_a_gap(
         assert fleet.story.handled("java")
 
     asyncio.run(main())
+
+
+def test_the_command_line_carries_checkpoints_into_a_kcl_table_and_back(
+    dynamodb_local: Server,
+    aws_environment: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Issue 4: `kstream checkpoint import | export` between the formats."""
+    monkeypatch.chdir(tmp_path)
+    stream, table = "local:shop.db#orders", f"app-{unique_id()}"
+    url = f"kcl2://{table}?endpoint={dynamodb_local.url}&region=us-east-1&failover=2s"
+
+    def kstream(*arguments: str, code: int = 0) -> str:
+        capfd.readouterr()
+        assert execute(arguments) == code
+        return "".join(capfd.readouterr())
+
+    kstream("streams", "create", stream, "--shards", "2")
+    places = [
+        {"shard": "shard-000000000000", "position": "17.3"},
+        {"shard": "shard-000000000001", "earliest": True},
+    ]
+    known = {"format": 1, "stream": "orders", "epoch": "", "group": None, "shards": places}
+    Path("in.json").write_text(json.dumps(known), "utf-8")
+    said = kstream("checkpoint", "import", stream, "-g", "g", "--from", "in.json", "--leases", url)
+    assert "17, sub-sequence 3" in said
+    assert "TRIM_HORIZON" in said
+    said = kstream("checkpoint", "import", stream, "-g", "billing", "--from", url)
+    assert "handler through 17.3" in said
+    assert "empty the table" in kstream(
+        *("checkpoint", "export", stream, "-g", "billing", "--to", url), code=2
+    )
+    kstream("checkpoint", "export", stream, "-g", "g", "--leases", url, "--to", "out.json")
+    found = json.loads(Path("out.json").read_text("utf-8"))
+    assert [place.get("position") for place in found["shards"]] == ["17.3", None]
 
 
 @pytest.mark.soak
