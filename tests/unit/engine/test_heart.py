@@ -220,10 +220,10 @@ def test_a_heart_beats_on_a_thread_while_the_loop_is_busy() -> None:
 
 def test_a_store_that_breaks_under_the_heart_says_so() -> None:
     class Broken(Line):
-        def twin(self) -> Line:
+        def twin(self) -> Broken:
             return Rotten(self.table)
 
-    class Rotten(Line):
+    class Rotten(Broken):
         async def swap(self, changes: Sequence[Change]) -> list[Row | None]:
             raise CorruptStore("not a lease file")
 
