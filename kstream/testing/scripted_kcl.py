@@ -118,7 +118,7 @@ class ScriptedKcl:
             await asyncio.sleep(2 * (self._failover + _EPSILON))
 
     async def _look(self) -> None:
-        leases = await self._table.leases()
+        leases = await self._table.leases(consistent=False)
         now, before, self._known = self._clock.monotonic(), self._known, {}
         for lease in leases:
             old = before.get(lease.shard)

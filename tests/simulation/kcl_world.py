@@ -83,7 +83,8 @@ class KclWorld:
         self.clock = SimulatedClock(loop)
         self.kinesis = FakeKinesis(self.clock, random.Random(f"kinesis {seed}"))
         self.kinesis.create("orders", shards=shards)
-        self.dynamo = FakeDynamo(self.clock, random.Random(f"dynamo {seed}"))
+        stale = self.chance.choice([0.0, 0.5])
+        self.dynamo = FakeDynamo(self.clock, random.Random(f"dynamo {seed}"), stale=stale)
         self.dynamo.heard = self._heard
         self.groups = LeaseTable()
         self.producer = self.stream("producer")
@@ -194,7 +195,7 @@ class KclWorld:
 
     async def leases(self) -> dict[ShardId, KclLease]:
         """Return the table as it stands."""
-        answer = await self.dynamo.api().call("Scan", {"TableName": TABLE})
+        answer = await self.dynamo.api().call("Scan", {"TableName": TABLE, "ConsistentRead": True})
         leases = [decode_item(item) for item in answer["Items"]]
         return {lease.shard: lease for lease in leases if lease is not None}
 

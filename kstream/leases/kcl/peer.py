@@ -19,11 +19,12 @@ from ...core.lineage import Lineage
 from ...core.pacing import backoff
 from ...core.tenure import Listings, advanced
 from ...errors import LeaseLost, RetryableError
-from ...lease import Group, Lease, Mark
+from ...lease import Lease, Mark
 from ...ports.assignment import Event, Grant, Granted, Lost, Member
 from ...shard import ShardId
 from ...signals import LeaseGone, LeaseTaken, OwnerGap, ShardFinished, StoreDown, StoreUp
 from .balance import Seen, Watch, choose
+from .held import Held, heir
 from .items import AT_TIMESTAMP, TRIM_HORIZON, Checkpoint, KclLease
 from .keeper import Holding, Keeper
 from .marks import row_of, settled_by_all
@@ -36,34 +37,6 @@ __all__ = ["KclPeer"]
 
 T = TypeVar("T")
 Leases = Mapping[ShardId, KclLease]
-
-
-class _Held:
-    """One shard that is ours. Implements `Grant`."""
-
-    def __init__(
-        self, holding: Holding, lease: Lease, family: Mapping[ShardId, Lease], member: Member
-    ) -> None:
-        self.lease = lease
-        self.family = family
-        self.holding = holding
-        self.lock = asyncio.Lock()
-        self.ready_at = float("-inf")
-        """When (monotonic) it may be granted."""
-        self.granted = False
-        self._member = member
-
-    @property
-    def group(self) -> Group:
-        return self._member.group
-
-    @property
-    def worker(self) -> str:
-        return self._member.name
-
-    @property
-    def deadline(self) -> float:
-        return self.holding.deadline
 
 
 class KclPeer:
@@ -83,7 +56,7 @@ class KclPeer:
         self._timing = timing
         earliest = member.group.start.instant is None
         self._initial = initial or (TRIM_HORIZON if earliest else AT_TIMESTAMP)
-        self._held: dict[ShardId, _Held] = {}
+        self._held: dict[ShardId, Held] = {}
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._wake = asyncio.Event()
         self._stirred = asyncio.Event()
@@ -94,6 +67,8 @@ class KclPeer:
         self._listed_at = float("-inf")
         self._stole_at = float("-inf")
         self._probed = False
+        self._exact = True
+        """Whether the next look has to show what stands now: a shard ended, or it is the first."""
         self._keeper = Keeper(
             table,
             member.name,
@@ -134,6 +109,7 @@ class KclPeer:
                 await self._bear(held, lineage, child)
         async with held.lock:
             await self._write(held, ending(held.lease.epoch, held.lease.marks, named))
+        self._exact = True
         self._let_go(held, "it was finished already")
         self._member.emit(ShardFinished(shard=shard, children=named))
         self._listed_at = float("-inf")
@@ -153,7 +129,7 @@ class KclPeer:
         self._wake.set()
 
     async def _bear(
-        self, held: _Held, lineage: Lineage, shard: ShardId, checkpoint: Checkpoint = TRIM_HORIZON
+        self, held: Held, lineage: Lineage, shard: ShardId, checkpoint: Checkpoint = TRIM_HORIZON
     ) -> None:
         """Create the lease of *shard*, after those of its ancestors that nobody made yet: a parent
         without a lease holds nobody back, and would be left out for good."""
@@ -167,18 +143,18 @@ class KclPeer:
 
     # -- one lease -----------------------------------------------------------------------------
 
-    def _own(self, grant: Grant) -> _Held:
-        assert isinstance(grant, _Held)
+    def _own(self, grant: Grant) -> Held:
+        assert isinstance(grant, Held)
         return grant
 
-    async def _write(self, held: _Held, change: Change) -> KclLease:
+    async def _write(self, held: Held, change: Change) -> KclLease:
         try:
             return await self._keeper.write(held.holding, change)
         except LeaseLost as lost:
             self._lose(held, lost.why)
             raise
 
-    async def _patient(self, held: _Held, call: Callable[[], Awaitable[T]]) -> T:
+    async def _patient(self, held: Held, call: Callable[[], Awaitable[T]]) -> T:
         attempt = 0
         while True:
             if self._over(held):
@@ -190,16 +166,16 @@ class KclPeer:
             attempt += 1
             await asyncio.sleep(pause)
 
-    def _over(self, held: _Held) -> bool:
+    def _over(self, held: Held) -> bool:
         return self._member.clock.monotonic() >= held.deadline
 
-    def _let_go(self, held: _Held, why: str) -> None:
+    def _let_go(self, held: Held, why: str) -> None:
         self._keeper.drop(held.holding, why)
         if self._held.get(held.lease.shard) is held:
             del self._held[held.lease.shard]
         self._wake.set()
 
-    def _lose(self, held: _Held, why: str) -> None:
+    def _lose(self, held: Held, why: str) -> None:
         if self._held.get(held.lease.shard) is not held:
             return
         self._let_go(held, why)
@@ -277,7 +253,7 @@ class KclPeer:
         if self._stopping:
             return
         asked = self._member.clock.monotonic()
-        leases = {lease.shard: lease for lease in await self._table.leases()}
+        leases = {lease.shard: lease for lease in await self._read()}
         seen = self._watch.note(leases.values(), asked, self._member.clock.monotonic())
         self._follow(leases)
         self._listings.know(row_of(lease, self._member.group, ()) for lease in leases.values())
@@ -287,6 +263,16 @@ class KclPeer:
             seen += self._watch.add(fresh, now)
             leases |= {lease.shard: lease for lease in fresh}
         await self._do_our_part(leases, seen)
+
+    async def _read(self) -> list[KclLease]:
+        """Read the table. Takes are conditional, so an older view only costs a try; but children
+        that we have just made are to be seen at once."""
+        exact, self._exact = self._exact, False
+        try:
+            return await self._table.leases(consistent=exact)
+        except RetryableError:
+            self._exact = True
+            raise
 
     def _follow(self, leases: Leases) -> None:
         """See who else took what we hold: the keeper would see it at its next write only."""
@@ -369,8 +355,8 @@ class KclPeer:
         if taken is None or clock.monotonic() >= deadline:
             return False  # a later look will see what became of it
         holding = Holding(taken, deadline, sent)
-        row = _heir(row_of(taken, member.group, member.consumers), family, member.consumers)
-        held = _Held(holding, row, family, member)
+        row = heir(row_of(taken, member.group, member.consumers), family, member.consumers)
+        held = Held(holding, row, family, member)
         held.ready_at = sent + after
         self._held[lease.shard] = held
         self._keeper.hold(holding)
@@ -378,13 +364,3 @@ class KclPeer:
         member.emit(LeaseTaken(shard=lease.shard, token=row.token, previous=previous))
         self._stirred.set()
         return True
-
-
-def _heir(lease: Lease, family: Mapping[ShardId, Lease], consumers: tuple[str, ...]) -> Lease:
-    """Return a child's *lease* so that what follows a parent that somebody else finished counts as
-    owed: trimmed unread, it is a loss that is named."""
-    if not family or lease.marks:
-        return lease
-    ours = {name for parent in family.values() for name in parent.marks}
-    owed = {name: Mark(read_until=1, started=True) for name in consumers if name not in ours}
-    return replace(lease, marks=owed)

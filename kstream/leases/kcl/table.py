@@ -78,9 +78,12 @@ class KclTable:
         self._api = api
         self.name = name
 
-    async def items(self) -> list[Item]:
-        """Return every item, as it stands now. Raises `NotFound`, `RetryableError`."""
-        request: dict[str, Any] = {"TableName": self.name, "ConsistentRead": True}
+    async def items(self, *, consistent: bool = True) -> list[Item]:
+        """Return every item: as it stands now, or for half the price as it did a moment ago.
+
+        Raises `NotFound`, `RetryableError`.
+        """
+        request: dict[str, Any] = {"TableName": self.name, "ConsistentRead": consistent}
         found: list[Item] = []
         while True:
             page = await self._api.call("Scan", request)
@@ -89,9 +92,9 @@ class KclTable:
                 return found
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
-    async def leases(self) -> list[KclLease]:
-        """Return every lease, sorted by its shard's ID."""
-        leases = [decode_item(item) for item in await self.items()]
+    async def leases(self, *, consistent: bool = True) -> list[KclLease]:
+        """Return every lease (`items`), sorted by its shard's ID."""
+        leases = [decode_item(item) for item in await self.items(consistent=consistent)]
         return sorted((lease for lease in leases if lease is not None), key=lambda one: one.shard)
 
     async def get(self, shard: str) -> KclLease | None:
