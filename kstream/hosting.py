@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import socket
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 from msgspec import Struct
 
@@ -26,16 +28,20 @@ from .connect.kcl import open_team
 from .core.dedup import DedupLimits
 from .engine.heart import ThreadHost
 from .engine.world import World
+from .errors import KstreamError
+from .lease import Heartbeat
 from .ports.assignment import Assigns, Host
 from .ports.dead_letters import DeadLetters
 from .ports.leases import LeaseStore
 from .ports.seen import SeenStore
 from .ports.sink import Sink, TransactionalSink
-from .ports.stream import Stream
+from .ports.stream import Retires, Stream
 from .settings import Resolved
 from .signals import Observer
 
 __all__ = ["Ground", "Wanted", "open_ground", "query_of", "sink_name"]
+
+_LOG: Final = logging.getLogger("kstream.worker")
 
 
 class Ground(Struct, frozen=True):
@@ -88,6 +94,8 @@ async def open_ground(wanted: Wanted) -> AsyncIterator[Ground]:
             opened.enter_context(server)
         stream = await open_stream(wanted.stream, clock=clock, group=wanted.group)
         opened.push_async_callback(stream.aclose)
+        if isinstance(stream, Retires):
+            opened.push_async_callback(_retire, stream, leases)
         team = open_team(wanted.leases, clock=clock)
         if team is not None:
             opened.push_async_callback(team.aclose)
@@ -118,6 +126,16 @@ async def open_ground(wanted: Wanted) -> AsyncIterator[Ground]:
             heart=ThreadHost(),
             assigns=None if team is None else team.assign,
         )
+
+
+async def _retire(stream: Retires, leases: LeaseStore) -> None:
+    """Take down what the stream keeps for its readers, if no worker of the group is left."""
+    try:
+        rows = await leases.rows()
+        if not any(isinstance(row, Heartbeat) and not row.dead for row in rows):
+            await stream.retire()
+    except KstreamError as error:
+        _LOG.warning("what the stream keeps for this group was not taken down: %s", error)
 
 
 async def _sinks(wanted: Wanted) -> dict[str, Sink | TransactionalSink]:

@@ -18,7 +18,7 @@ MUST, for every adapter (each has a test in `kstream.testing.conformance.streams
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -27,7 +27,7 @@ from ..position import GroupStart, Start
 from ..record import Batch, Entry, Outcome, ShardEnded
 from ..shard import ShardId
 
-__all__ = ["Control", "ShardReader", "Stream", "StreamFacts"]
+__all__ = ["Control", "Retires", "ShardReader", "Stream", "StreamFacts"]
 
 
 class StreamFacts(Struct, frozen=True):
@@ -97,6 +97,16 @@ class Stream(Protocol):
 
     async def aclose(self) -> None:
         """Release connections and files."""
+        ...
+
+
+@runtime_checkable
+class Retires(Protocol):
+    """A stream that keeps something at its service for those who read it."""
+
+    async def retire(self) -> None:
+        """Take it down: the group's last worker has left. One that reads nevertheless makes it
+        anew. Raises as the stream's other calls."""
         ...
 
 
