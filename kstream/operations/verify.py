@@ -11,11 +11,14 @@ and cannot know that there was more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import count
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
+from ..engine.tasks import Tasks, unwrapped
 from ..errors import StoredDataError
 from ..lease import Group, Lease, Mark
 from ..ports.objects import ObjectStore
@@ -28,6 +31,11 @@ from .verify_chain import Inventory, Problem, ShardProof, Source, walk_chain
 from .verify_stream import StreamCursor
 
 __all__ = ["Problem", "ShardProof", "VerifyReport", "verify"]
+
+T = TypeVar("T")
+
+_AT_ONCE: Final = 8
+"""Shards that are walked side by side. Each holds one object and what was fetched of its shard."""
 
 
 class VerifyReport(Struct, frozen=True):
@@ -99,27 +107,39 @@ async def verify(
     inventory, problems = await _take_stock(store, prefix, letters)
     places = _Places(group, leases, consumer)
     cursor_of = await _cursors(stream)
-    shards: list[ShardProof] = []
     source = Source(store, prefix, letters, consumer, _counted(inventory, progress))
-    for chain in sorted(inventory, key=lambda c: (c.group, c.generation, c.epoch, c.shard)):
-        cursor = cursor_of(chain)
-        try:
-            proof, found = await walk_chain(
-                source,
-                chain,
-                inventory[chain],
-                start=places.start(chain),
-                pending=places.pending(chain),
-                cursor=cursor,
-            )
-        finally:
-            if cursor:
-                await cursor.aclose()
-        shards.append(proof)
-        problems += found
+    # A service gives each shard's records at a rate of its own, so one after the other is slow.
+    at_once = asyncio.Semaphore(_AT_ONCE)
+
+    async def walk(chain: Chain) -> tuple[ShardProof, list[Problem]]:
+        async with at_once:
+            cursor = cursor_of(chain)
+            try:
+                return await walk_chain(
+                    source,
+                    chain,
+                    inventory[chain],
+                    start=places.start(chain),
+                    pending=places.pending(chain),
+                    cursor=cursor,
+                )
+            finally:
+                if cursor:
+                    await cursor.aclose()
+
+    chains = sorted(inventory, key=lambda c: (c.group, c.generation, c.epoch, c.shard))
+    walked = await unwrapped(_all([walk(chain) for chain in chains]))
+    shards = [proof for proof, _ in walked]
+    problems += [problem for _, found in walked for problem in found]
     problems += _check_parents(shards)
     problems += places.check_tails({proof.chain: proof for proof in shards})
     return VerifyReport(tuple(shards), tuple(problems))
+
+
+async def _all(walks: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    async with Tasks() as tasks:
+        running = [tasks.create_task(walk, name="verify a shard") for walk in walks]
+    return [task.result() for task in running]
 
 
 def _counted(

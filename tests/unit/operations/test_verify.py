@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from kstream.errors import Unavailable
 from kstream.lease import Group, Intent, Lease, Mark
 from kstream.local.memory import MemoryStream, MemoryStreams
 from kstream.objects.directory import DirectoryObjects
@@ -18,6 +19,7 @@ from kstream.objects.memory import MemoryObjects
 from kstream.operations.verify import VerifyReport, verify
 from kstream.ports.dead_letters import Letter
 from kstream.ports.sink import Counts, Fence
+from kstream.ports.stream import ShardReader
 from kstream.position import BEFORE_ALL, From, GroupStart, Position
 from kstream.record import Batch, Entry, Receipt, Record, ShardEnded
 from kstream.shard import ShardId
@@ -172,6 +174,56 @@ def test_progress_is_told_object_by_object(tmp_path: Path) -> None:
         )
         count = len(archive.files())
         assert told == [(n, count) for n in range(1, count + 1)]
+
+    run(check())
+
+
+def test_shards_are_read_side_by_side(tmp_path: Path) -> None:
+    """A service may give 2 MiB a second of each shard: a hundred shards take no hundred times that."""
+
+    async def check() -> None:
+        archive = Archive(tmp_path)
+        await archive.deliver()
+        plain, open_now, most = archive.stream.read, 0, 0
+
+        class Slow:
+            def __init__(self, reader: ShardReader) -> None:
+                self.reader = reader
+                nonlocal open_now, most
+                open_now += 1
+                most = max(most, open_now)
+
+            async def fetch(self, size: int, wait: float) -> Batch | ShardEnded:
+                await asyncio.sleep(0.01)
+                return await self.reader.fetch(size, wait)
+
+            async def aclose(self) -> None:
+                nonlocal open_now
+                open_now -= 1
+                await self.reader.aclose()
+
+        archive.stream.read = lambda *where: Slow(plain(*where))  # type: ignore[method-assign]  # for the test
+        report = await archive.verify()
+        assert report.ok
+        assert report.compared == 29
+        assert (most, open_now) == (3, 0)
+
+    run(check())
+
+
+def test_what_goes_wrong_in_one_shard_comes_out_as_it_is(tmp_path: Path) -> None:
+    """No public call raises a group of errors."""
+
+    async def check() -> None:
+        archive = Archive(tmp_path)
+        await archive.deliver()
+
+        def broken(*_: object) -> ShardReader:
+            raise Unavailable("no answer")
+
+        archive.stream.read = broken  # type: ignore[assignment, method-assign]  # for the test
+        with pytest.raises(Unavailable, match="no answer"):
+            await archive.verify()
 
     run(check())
 
