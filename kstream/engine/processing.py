@@ -80,6 +80,8 @@ class Processing:
         item = await self._ahead.next()
         while isinstance(item, Batch):
             await self._take(item, tasks)
+            # Let go of before the next is waited for: its memory is warm, and makes the next one.
+            item = None
             item = await self._ahead.next()
         return item
 

@@ -66,14 +66,18 @@ class ReadAhead:
     async def run(self) -> None:
         """Fetch until the shard ends, `stop` is called, or this is cancelled."""
         try:
-            while not self._stopped:
-                item = await self._fetch()
-                if item is not None:
-                    await self._hand_over(item)
-                if isinstance(item, ShardEnded):
-                    return
+            while not (self._stopped or await self._fetch_one()):
+                pass
         finally:
             await self._reader.aclose()
+
+    async def _fetch_one(self) -> bool:
+        """Fetch once and hand over what came; return whether it was the end of the shard. What was
+        handed over is not held here while the next is waited for."""
+        item = await self._fetch()
+        if item is not None:
+            await self._hand_over(item)
+        return isinstance(item, ShardEnded)
 
     def stop(self) -> None:
         """Fetch nothing more. What was handed out stays valid."""

@@ -10,8 +10,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from ..core.aggregation import MAGIC, Parsed, parse_aggregate
-from ..keyspace import FULL_RING, KEYSPACE_END, HashRange, md5
+from ..core.aggregation import MAGIC
+from ..core.unpacking import Unpacked, unpack
+from ..keyspace import FULL_RING, HashRange, md5
 from ..position import Position
 from ..record import Record
 from .options import OutOfRange
@@ -39,7 +40,7 @@ class Unfolding:
     def __init__(self, keys: HashRange, out_of_range: OutOfRange) -> None:
         self._keys = keys
         self._low = keys.start.to_bytes(16, "big")
-        self._high = (min(keys.stop, KEYSPACE_END) - 1).to_bytes(16, "big")
+        self._high = (keys.stop - 1).to_bytes(16, "big")
         self._everywhere = keys == FULL_RING
         self._drops = out_of_range == "kcl"
 
@@ -47,55 +48,55 @@ class Unfolding:
         """Return the user records of *wire*, of which there is at least one."""
         end = wire[-1]
         # A plain comparison per record, in one list: all that most streams ever pay.
-        found = [at for at, record in enumerate(wire) if record.data[:_HEAD] == MAGIC]
+        # Almost nothing is as large as the magic, and to compare is cheaper than to cut.
+        found = [
+            at
+            for at, record in enumerate(wire)
+            if record.data >= MAGIC and record.data[:_HEAD] == MAGIC
+        ]
         if not found:
             return Unfolded(wire, Position(end.sequence))
         result = Unfolded([], Position(end.sequence))
         done = 0
         for at in found:
-            parsed = parse_aggregate(wire[at].data)
-            if parsed is None:
+            unpacked = unpack(wire[at])
+            if unpacked is None:
                 continue  # damaged, or data that merely begins so: it is delivered as it is
             result.records += wire[done:at]
             done = at + 1
-            self._unfold(wire[at], parsed, result)
+            self._add(unpacked, result)
             if done == len(wire):
-                result.last = Position(end.sequence, len(parsed.rows) - 1)
+                result.last = Position(end.sequence, len(unpacked.records) - 1)
         result.records += wire[done:]
         return result
 
-    def _unfold(self, outer: Record, parsed: Parsed, result: Unfolded) -> None:
-        strays = () if self._everywhere else self._strays(parsed)
+    def _add(self, unpacked: Unpacked, result: Unfolded) -> None:
+        records = unpacked.records
+        strays = [] if self._everywhere else self._strays(unpacked)
         result.strays += len(strays)
         if strays and self._drops:
-            result.dropped += len(parsed.rows)
+            result.dropped += len(records)
             return
-        sequence, arrived = outer.sequence, outer.arrived
-        keys = [key.decode(errors="replace") or None for key in parsed.keys]
-        first = len(result.records)
-        result.records += [
-            Record(sequence, arrived, keys[row[0]], row[2], row[3], None, sub)
-            for sub, row in enumerate(parsed.rows)
-        ]
-        for sub in strays:
-            result.records[first + sub].stray = True
-        for sub, row in enumerate(parsed.rows):
-            if row[4] is not None:
-                record = result.records[first + sub]
-                record.headers, record.replay = from_tags(row[4])
+        for record in strays:
+            record.stray = True
+        for sub, tags in unpacked.tags.items():
+            records[sub].headers, records[sub].replay = from_tags(tags)
+        result.records += records
 
-    def _strays(self, parsed: Parsed) -> list[int]:
-        """Return the indexes of the user records that hash outside the shard."""
-        low, high, places = self._low, self._high, parsed.places
-        # An empty key says nothing of a place (`tags.KEYLESS`).
-        away = [not low <= md5(key).digest() <= high if key else False for key in parsed.keys]
+    def _strays(self, unpacked: Unpacked) -> list[Record]:
+        """Return the user records that hash outside the shard."""
+        low, high = self._low, self._high
+        away = [
+            key
+            for key in unpacked.keys
+            # An empty key says nothing of a place (`tags.KEYLESS`).
+            if not low <= md5(key.encode()).digest() <= high and key
+        ]
+        places = unpacked.places
         if not places:
-            if True not in away:
-                return []
-            return [sub for sub, row in enumerate(parsed.rows) if away[row[0]]]
-        beyond = [place is not None and place not in self._keys for place in places]
+            return [record for record in unpacked.records if record.key in away] if away else []
         return [
-            sub
-            for sub, row in enumerate(parsed.rows)
-            if (away[row[0]] if row[1] is None or places[row[1]] is None else beyond[row[1]])
+            record
+            for sub, record in enumerate(unpacked.records)
+            if (record.key in away if sub not in places else places[sub] not in self._keys)
         ]
