@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..core.tenure import inherited, parent_ends
 from ..lease import Mark
@@ -37,7 +38,9 @@ def place_of(grant: Grant, consumer: str) -> Place:
         case From(position):
             return Place(_moved(mark, position), start, mark.read_until)
         case At() | Earliest():
-            return Place(mark, start, _read_until(grant, consumer, mark))
+            read_until = _read_until(grant, consumer, mark)
+            # In the mark, too: one that is written before anything came must not forget it.
+            return Place(replace(mark, read_until=read_until), start, read_until)
 
 
 def _read_until(grant: Grant, consumer: str, mark: Mark) -> int:

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from kstream.lease import Heartbeat, Lease, Row
 from kstream.leases.memory import LeaseTable, MemoryLeases
 from kstream.ports.leases import Change
-from kstream.record import Record
-from kstream.signals import LeaseGone, LeaseTaken
+from kstream.position import BEFORE_ALL
+from kstream.record import Entry, Record
+from kstream.signals import DataLost, LeaseGone, LeaseTaken
 from kstream.testing.loop import SimulatedLoop, run_simulated
 from kstream.worker import Worker
 from tests.unit.engine.stage import Stage
@@ -123,6 +124,30 @@ def test_a_lease_is_taken_although_the_view_lacks_its_last_checkpoint() -> None:
         assert {lease.owner for lease in stage.leases().values()} == {"w2.1"}
         times = stage.when(LeaseTaken, "w2")
         assert times[0] == times[-1], "all in one swap"
+        await second.leave()
+
+    run_simulated(main)
+
+
+def test_a_child_that_was_left_before_anything_came_is_still_owed_whole() -> None:
+    """A mark that is written before the first record, and the first look at the tip, says nothing
+    of an instant. It must not say that nothing was ever owed: what is trimmed is named."""
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop, on_data_loss="continue")
+        shard = await stage.only_shard()
+        await stage.put(Entry(b"0", key="a"))
+        first = stage.start(idle())
+        await stage.until(lambda: stage.leases() != {})
+        await stage.stream.split(shard)
+        await stage.until(lambda: len(stage.heard(LeaseTaken)) == 3)
+        await first.leave()
+        [receipt, _] = await stage.put(Entry(b"1", key="a"), Entry(b"2", key="a"))
+        child = stage.leases()[receipt.shard].marks["handler"]
+        assert (child.started, child.position) == (True, BEFORE_ALL)
+        await stage.stream.trim_shard(receipt.shard, receipt.sequence)
+        second = stage.start(idle())
+        await stage.until(lambda: stage.heard(DataLost) != [])
         await second.leave()
 
     run_simulated(main)
