@@ -90,6 +90,15 @@ class Putting:
 
     async def run(self) -> None:
         """Send all of the plan, as far as it goes."""
+        try:
+            await self._run()
+        finally:
+            now = self._monotonic()
+            for held in self._held.values():
+                if held.paid:
+                    self._paces.give_back(*self._price(held.puts[0]), now)
+
+    async def _run(self) -> None:
         give_up_at = self._monotonic() + _PATIENCE
         for level in self._plan.levels:
             await self._round(self._due() + self._ready(level))
@@ -149,11 +158,12 @@ class Putting:
         return ready
 
     def _pace(self, put: int, now: float) -> float:
-        if not self._paces:
-            return 0.0
+        """Return the seconds until the shard's rate allows to send *put*, which takes of it."""
+        return self._paces.take(*self._price(put), now) if self._paces else 0.0
+
+    def _price(self, put: int) -> tuple[ShardId, int]:
         entry = self._plan.puts[put]
-        size = len(entry.data) + len(entry.key or "")
-        return self._paces.take(self._shard(put), cost(size), now)
+        return self._shard(put), cost(len(entry.data) + len(entry.key or ""))
 
     def _shard(self, put: int) -> ShardId:
         """Return the shard that the layout says *put* will land in."""

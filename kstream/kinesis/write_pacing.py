@@ -58,6 +58,12 @@ class Paces:
         pace.used = now
         return pace.bucket.take(amount, now)
 
+    def give_back(self, shard: ShardId, amount: int, now: float) -> None:
+        """Give back what was taken and not used: else those who wait would pay it again."""
+        pace = self._paces.get(shard)
+        if pace is not None:
+            pace.bucket.take(-amount, now)
+
     def throttled(self, shard: ShardId, now: float) -> None:
         """Note that *shard* refused a record because of its rate."""
         pace = self._paces.get(shard)
