@@ -3,7 +3,7 @@
     local:PATH#NAME     a stream in a SQLite file        file:DIR              a directory of objects
     memory:NAME         a stream of this process         s3://BUCKET/PREFIX    objects in S3
     kinesis://NAME      a Kinesis stream                 dynamodb://TABLE      leases in DynamoDB
-    arn:aws:kinesis:REGION:ACCOUNT:stream/NAME           kcl2://TABLE          a KCL 2.x lease table
+    dynamodb-stream://TABLE   a table's changes          kcl2://TABLE          a KCL 2.x lease table
 
 A query may follow the path or the name: ``local:app.db#orders?patience=4s``. Paths may be relative;
 ``%23`` and ``%3F`` write a ``#`` and a ``?`` in one. A URL goes into logs, metrics and rows, so one
@@ -26,7 +26,7 @@ __all__ = ["LATER", "Location", "parse_url"]
 LATER: Final = frozenset({"kafka", "opensearch"})
 """Schemes that are planned, so that the error can say so."""
 
-_HOSTED: Final = frozenset({"kinesis", "s3", "dynamodb", "kcl2"})
+_HOSTED: Final = frozenset({"kinesis", "s3", "dynamodb", "dynamodb-stream", "kcl2"})
 """Schemes whose path begins with ``//`` and a name."""
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)

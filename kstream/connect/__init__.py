@@ -2,6 +2,7 @@
 
     streams          local:PATH#NAME   memory:NAME     (``?shards=4``: made if it is absent)
                      kinesis://NAME    arn:aws:kinesis:REGION:ACCOUNT:stream/NAME
+                     dynamodb-stream://TABLE    arn:aws:dynamodb:REGION:ACCOUNT:table/TABLE/stream/LABEL
     leases and seen  beside the stream, or local:PATH, memory:, dynamodb://TABLE
     sinks            file:DIR          s3://BUCKET/PREFIX
                      (``?format=``, ``compression=``, ``partition=``)

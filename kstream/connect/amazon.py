@@ -27,6 +27,7 @@ from ..ports.sink import Guarantee
 from ..ports.stream import Stream
 from ..settings import KNOBS
 from ..urls import Location
+from .changes import check_changes, is_changes, open_changes, region_of_changes
 
 if TYPE_CHECKING:
     from ..kinesis.http import HttpKinesis
@@ -75,7 +76,11 @@ def _needs_extra(what: str) -> None:
 
 
 def check_stream(location: Location) -> None:
-    """Raise `ConfigError` unless *location* names a Kinesis stream, with options that exist."""
+    """Raise `ConfigError` unless *location* names a Kinesis stream or a table's stream of changes,
+    with options that exist."""
+    if is_changes(location):
+        check_changes(location)
+        return
     if location.scheme == "arn":
         if not _ARN.fullmatch(location.path):
             raise ConfigError(
@@ -101,12 +106,17 @@ def _options(location: Location) -> KinesisOptions:
 
 
 def _region(location: Location) -> str | None:
+    if is_changes(location):
+        return region_of_changes(location)
     arn = _ARN.fullmatch(location.path) if location.scheme == "arn" else None
     return location.query.get("region", arn[1] if arn else None)
 
 
 async def open_kinesis_stream(location: Location, *, clock: Clock, group: str) -> Stream:
-    """Return the Kinesis stream at *location*. Raises `NotFound`, `AccessRefused`."""
+    """Return the Kinesis stream, or a table's changes. Raises `NotFound`, `AccessRefused`."""
+    if is_changes(location):
+        _needs_extra("a table's stream")
+        return await _answering(open_changes(location, clock=clock), clock)
     from ..kinesis.pacing import process_pacing
     from ..kinesis.stream import KinesisStream
 
@@ -123,6 +133,8 @@ async def open_kinesis_stream(location: Location, *, clock: Clock, group: str) -
 
 async def open_kinesis_control(location: Location, *, clock: Clock) -> ControlledStream:
     """Return the same with the means to change its shards."""
+    if is_changes(location):
+        raise ConfigError(f"{location}: DynamoDB splits a table's stream by itself")
     from ..kinesis.control import ControlledKinesis
 
     stream = ControlledKinesis(

@@ -9,6 +9,7 @@ from ..errors import ConfigError
 from ..ports.stream import Control, Stream
 from ..settings import KNOBS
 from ..urls import Location, parse_url
+from .changes import is_changes, table_of
 
 if TYPE_CHECKING:
     from ..sqlite import Durability
@@ -26,7 +27,7 @@ __all__ = [
     "stream_location",
 ]
 
-AMAZON: Final = ("kinesis", "arn")
+AMAZON: Final = ("kinesis", "arn", "dynamodb-stream")
 """Schemes of a stream in AWS."""
 STREAMS: Final = ("local", "memory", *AMAZON)
 _STREAM_KEYS: Final = frozenset({"shards", "retention", "durability", *KNOBS})
@@ -72,6 +73,8 @@ def stream_location(url: str) -> Location:
 
 def name_of(location: Location) -> str:
     """Return the stream's name, under which its groups are kept."""
+    if is_changes(location):
+        return table_of(location)
     if location.scheme == "arn":
         return location.path.rpartition("/")[2]
     return location.name or location.path

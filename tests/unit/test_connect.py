@@ -224,6 +224,23 @@ def test_what_stands_beside_a_kinesis_stream_is_a_table_of_its_group_in_its_regi
     assert default_table(stream_location("kinesis://orders"), "g").query == {}
 
 
+def test_the_changes_of_a_table_are_a_stream_named_as_the_table() -> None:
+    arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/shop/stream/2026-11-22T00:00:00.000"
+    for url in (arn, "dynamodb-stream://shop?region=eu-west-1&idle=2s&patience=9s"):
+        location = stream_location(url)
+        assert name_of(location) == "shop"
+        assert default_table(location, "g").query == {"region": "eu-west-1"}
+    for url, says in (
+        ("dynamodb-stream://shop?fetch=push", "unknown query key 'fetch'"),
+        ("dynamodb-stream://a", "a table's name"),
+        ("arn:aws:dynamodb:eu-west-1:123456789012:table/shop", "no ARN of a table's stream"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            stream_location(url)
+    with pytest.raises(ConfigError, match="splits a table's stream by itself"):
+        asyncio.run(open_control("dynamodb-stream://shop"))
+
+
 def test_beside_a_kcl_table_stands_one_of_our_own() -> None:
     """ARCHITECTURE 7: never put a foreign item into a shared KCL table."""
     shared = parse_url("kcl2://billing?region=eu-west-1&failover=10s&initial=LATEST")
