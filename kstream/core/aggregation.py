@@ -21,7 +21,6 @@ every user a dependency for forty lines, and its messages an object per field.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import itemgetter
 from typing import Final
 
 from msgspec import Struct
@@ -32,10 +31,9 @@ __all__ = [
     "DIGEST_SIZE",
     "ID_TAG",
     "MAGIC",
-    "Parsed",
-    "Row",
     "UserRecord",
-    "parse_aggregate",
+    "parse_place",
+    "parse_tags",
     "split_aggregate",
 ]
 
@@ -58,9 +56,6 @@ _DATA: Final = 3 << 3 | _BYTES
 _TAG: Final = 4 << 3 | _BYTES
 _TAG_KEY: Final = 1 << 3 | _BYTES
 _TAG_VALUE: Final = 2 << 3 | _BYTES
-_NO_TAGS: Final = (None, None)
-_KEY_OF: Final = itemgetter(0)  # of a row
-_ID_HEAD: Final = b"%c%c%b%c" % (_TAG_KEY, len(ID_TAG), ID_TAG.encode(), _TAG_VALUE)
 
 
 class UserRecord(Struct, frozen=True):
@@ -79,161 +74,34 @@ class UserRecord(Struct, frozen=True):
         return hash_key(self.key) if self.hash_key is None else self.hash_key
 
 
-class Parsed(Struct):
-    """An aggregate taken apart: its two tables, and a row for each user record, in order."""
-
-    keys: list[bytes]
-    """In UTF-8, as far as its producer kept to the format."""
-    places: list[int | None]
-    rows: list[Row]
-
-
-Row = tuple[int, int | None, bytes, str | None, dict[str, str] | None]
-"""Index of the key, index of the hash key if there is one, data, record ID, other tags."""
-
-
 def split_aggregate(data: bytes) -> list[UserRecord] | None:
     """Return the user records in *data*, or ``None`` if it is to be delivered as it is.
 
     That is: not an aggregate, damaged, or without any record in it. Nothing is dropped for
     where it hashes. Fields that are not known are skipped. Never raises.
     """
-    parsed = parse_aggregate(data)
-    if parsed is None:
-        return None
-    keys = [key.decode(errors="replace") for key in parsed.keys]
-    places = parsed.places
-    return [
-        UserRecord(keys[key], body, None if place is None else places[place], record_id, tags)
-        for key, place, body, record_id, tags in parsed.rows
-    ]
-
-
-def parse_aggregate(data: bytes) -> Parsed | None:
-    """Return *data* taken apart, ``None`` where `split_aggregate` does; every index in it is
-    good. This is the reader's way: a row costs a third of a microsecond."""
     if data[: len(MAGIC)] != MAGIC or len(data) < len(MAGIC) + DIGEST_SIZE:
         return None
     message = data[len(MAGIC) : -DIGEST_SIZE]
     if md5(message).digest() != data[-DIGEST_SIZE:]:
         return None
+    keys: list[str] = []
+    places: list[int | None] = []
+    bodies: list[bytes] = []
     try:
-        parsed = _parsed_usual(message) or _parsed(message)
-        if not parsed.rows:
-            return None
-        parsed.keys[max(map(_KEY_OF, parsed.rows))]
-        [parsed.places[row[1]] for row in parsed.rows if row[1] is not None]
+        for tag, _, value in _fields(message):
+            if tag == _RECORD:
+                bodies.append(value)
+            elif tag == _TABLE_KEY:
+                keys.append(value.decode(errors="replace"))
+            elif tag == _TABLE_HASH:
+                places.append(parse_place(value))
+        return [_parsed_record(body, keys, places) for body in bodies] or None
     except (IndexError, ValueError):
         return None
-    return parsed
 
 
-def _parsed_usual(message: bytes) -> Parsed | None:
-    """Return what `_parsed` does if *message* is written as every producer writes it: known
-    fields only, in the order of their numbers. ``None`` if it is not.
-
-    Here and in `_usual_rows` lengths below 2**14 are read in place: a call for each of them
-    would cost more than all the rest. Raises as `_parsed`.
-    """
-    keys: list[bytes] = []
-    places: list[int | None] = []
-    at, end = 0, len(message)
-    while at < end and (tag := message[at]) != _RECORD:
-        size = message[at + 1]
-        at += 2
-        if size > 0x7F:
-            size, at = _read_varint(message, at - 1)
-        stop = at + size
-        if tag == _TABLE_KEY and stop <= end:
-            keys.append(message[at:stop])
-        elif tag == _TABLE_HASH and stop <= end:
-            places.append(_parsed_place(message[at:stop]))
-        else:
-            return None
-        at = stop
-    rows = _usual_rows(message, at)
-    return None if rows is None else Parsed(keys, places, rows)
-
-
-def _usual_rows(message: bytes, at: int) -> list[Row] | None:
-    """Return the records that begin at *at*, ``None`` if something else does."""
-    rows: list[Row] = []
-    end = len(message)
-    while at < end:
-        tag, size = message[at], message[at + 1]
-        at += 2
-        if size > 0x7F:
-            size += (message[at] << 7) - 0x80
-            at += 1
-            if message[at - 1] > 0x7F:
-                size, at = _read_varint(message, at - 2)
-        stop = at + size
-        if tag != _RECORD or stop > end or message[at] != _KEY_INDEX:
-            return None
-        key = message[at + 1]
-        at += 2
-        if key > 0x7F:
-            key, at = _read_varint(message, at - 1)
-        place = None
-        if message[at] == _HASH_INDEX:
-            place, at = _read_varint(message, at + 1)
-        tag, size = message[at], message[at + 1]
-        at += 2
-        if size > 0x7F:
-            size += (message[at] << 7) - 0x80
-            at += 1
-            if message[at - 1] > 0x7F:
-                size, at = _read_varint(message, at - 2)
-        data = message[at : at + size]
-        at += size
-        tags: tuple[str | None, dict[str, str] | None] | None = _NO_TAGS
-        if at != stop:
-            tags = _usual_tags(message, at, stop) if at < stop else None
-        if tag != _DATA or tags is None:
-            return None
-        rows.append((key, place, data, *tags))
-        at = stop
-    return rows
-
-
-def _usual_tags(
-    message: bytes, at: int, stop: int
-) -> tuple[str | None, dict[str, str] | None] | None:
-    """Return the record ID and the other tags that stand from *at* to *stop*, ``None`` if
-    something else does."""
-    # Mostly it is one tag, of a record ID that is shorter than 128 bytes.
-    if message[at] == _TAG and message.startswith(_ID_HEAD, at + 2):
-        start = at + 3 + len(_ID_HEAD)
-        if message[at + 1] == stop - at - 2 <= 0x7F and message[start - 1] == stop - start:
-            return message[start:stop].decode(errors="replace"), None
-    tags: dict[str, str] = {}
-    for tag, _, value in _fields(message[at:stop]):
-        if tag != _TAG:
-            return None
-        name, text = _parsed_tag(value)
-        tags[name] = text
-    return tags.pop(ID_TAG, None), tags or None
-
-
-def _parsed(message: bytes) -> Parsed:
-    """Return *message* taken apart, however it is written.
-
-    Raises `ValueError` or `IndexError` if it is damaged.
-    """
-    keys: list[bytes] = []
-    places: list[int | None] = []
-    rows: list[Row] = []
-    for tag, _, value in _fields(message):
-        if tag == _RECORD:
-            rows.append(_parsed_record(value))
-        elif tag == _TABLE_KEY:
-            keys.append(value)
-        elif tag == _TABLE_HASH:
-            places.append(_parsed_place(value))
-    return Parsed(keys, places, rows)
-
-
-def _parsed_place(text: bytes) -> int | None:
+def parse_place(text: bytes) -> int | None:
     """Return the hash key, ``None`` for what is not one: the record is delivered by its key."""
     if not text.isdigit() or len(text) > len(str(KEYSPACE_END)):
         return None
@@ -241,7 +109,7 @@ def _parsed_place(text: bytes) -> int | None:
     return place if place < KEYSPACE_END else None
 
 
-def _parsed_record(body: bytes) -> Row:
+def _parsed_record(body: bytes, keys: list[str], places: list[int | None]) -> UserRecord:
     """Return the user record in *body*. Raises `ValueError` or `IndexError` if it is damaged."""
     key_index = hash_index = data = None
     tags: dict[str, str] = {}
@@ -257,7 +125,23 @@ def _parsed_record(body: bytes) -> Row:
             tags[name] = text
     if key_index is None or data is None:
         raise ValueError("a required field is missing")
-    return key_index, hash_index, data, tags.pop(ID_TAG, None), tags or None
+    place = None if hash_index is None else places[hash_index]
+    record_id = tags.pop(ID_TAG, None)
+    return UserRecord(keys[key_index], data, place, record_id, tags or None)
+
+
+def parse_tags(body: bytes) -> dict[str, str] | None:
+    """Return the tags in *body*, which is the end of a record; ``None`` if there is more in it.
+
+    Raises `ValueError` or `IndexError` if it is damaged.
+    """
+    tags: dict[str, str] = {}
+    for tag, _, value in _fields(body):
+        if tag != _TAG:
+            return None
+        name, text = _parsed_tag(value)
+        tags[name] = text
+    return tags
 
 
 def _parsed_tag(body: bytes) -> tuple[str, str]:

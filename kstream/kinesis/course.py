@@ -114,8 +114,9 @@ class Course:
         unfolded = self._unfold(wire)
         records, after = unfolded.records, self._after
         if self._filters:
-            records = [record for record in records if record.position > after]
-            self._filters = False
+            self._filters = False  # the first of them may have been handed on before
+            new = next((n for n, each in enumerate(records) if each.position > after), len(records))
+            records = records[new:]
         if unfolded.dropped:
             self._say_dropped(unfolded)
         self._anchor = unfolded.last.sequence

@@ -86,12 +86,10 @@ class Unfolding:
     def _strays(self, unpacked: Unpacked) -> list[Record]:
         """Return the user records that hash outside the shard."""
         low, high = self._low, self._high
-        away = [
-            key
-            for key in unpacked.keys
-            # An empty key says nothing of a place (`tags.KEYLESS`).
-            if not low <= md5(key.encode()).digest() <= high and key
-        ]
+        # An empty key says nothing of a place (`tags.KEYLESS`).
+        away = {
+            key for key in unpacked.keys if not low <= md5(key.encode()).digest() <= high and key
+        }
         places = unpacked.places
         if not places:
             return [record for record in unpacked.records if record.key in away] if away else []
