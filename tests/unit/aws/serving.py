@@ -106,11 +106,11 @@ class Placed(AwsSession):
 
     async def endpoint(self, service: str) -> Endpoint:
         target, version = _FORMS[service]
-        assert self.endpoint_url is not None
-        return Endpoint(self.endpoint_url, "eu-west-1", service, target, version)
+        assert self.identity.endpoint_url is not None
+        return Endpoint(self.identity.endpoint_url, "eu-west-1", service, target, version)
 
     def twin(self) -> Placed:
-        return Placed(region=self.region, endpoint=self.endpoint_url, clock=self._clock)
+        return Placed(clock=self._clock, identity=self.identity)
 
 
 class Server:

@@ -261,7 +261,7 @@ def test_a_body_that_is_cut_is_unavailable_and_the_call_is_not_repeated() -> Non
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:
     async def story(server: Server, service: JsonService) -> None:
-        service.session.endpoint_url = "http://127.0.0.1:9"
+        service.session.identity.endpoint_url = "http://127.0.0.1:9"
         with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9: ClientConnectorError"):
             await ask(service, repeatable=True)
 
@@ -398,7 +398,7 @@ def test_a_proxy_of_the_environment_is_used_and_not_for_what_it_excepts(
 ) -> None:
     async def story(proxy: Server, service: JsonService) -> None:
         monkeypatch.setenv("HTTP_PROXY", f"http://me:pass@127.0.0.1:{proxy.port}")
-        service.session.endpoint_url = "http://kinesis.invalid"
+        service.session.identity.endpoint_url = "http://kinesis.invalid"
         await ask(service)
         request = proxy.requests[0]
         assert request.line == "POST http://kinesis.invalid/ HTTP/1.1"

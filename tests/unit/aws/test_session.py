@@ -347,11 +347,32 @@ def test_keys_of_the_environment_are_not_said_to_be_renewable_but_are_read_anew(
     asyncio.run(run())
 
 
-def test_a_twin_has_the_same_settings_and_a_thread_of_its_own() -> None:
-    one = session(region=REGION, endpoint="http://127.0.0.1:9", profile="p")
-    two = one.twin()
-    assert (two.region, two.endpoint_url, two.profile) == (REGION, "http://127.0.0.1:9", "p")
-    assert one._thread is not two._thread
-    one.close()
-    one.close()
-    two.close()
+def test_a_twin_is_of_the_same_identity_which_is_found_once_and_has_a_thread_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = Source(left=3600)
+
+    async def story(opened: AwsSession, clock: Steady) -> None:
+        twin = opened.twin()
+        try:
+            assert (await twin.keys()).access_key == (await opened.keys()).access_key
+            assert await twin.endpoint("kinesis") is await opened.endpoint("kinesis")
+            assert twin._thread is not opened._thread
+            # What one of them had renewed the other has too.
+            source.credentials._expiry_time = source._until(30)
+            assert (await opened.keys()).access_key == "A1"
+            assert opened.expire()
+            clock.at += 100
+            assert twin.expire()
+            assert (await twin.keys()).access_key == "A1"
+            assert source.renewals == 1
+        finally:
+            twin.close()
+
+    with_source(source, story, monkeypatch)
+
+
+def test_a_session_is_closed_twice_without_harm() -> None:
+    opened = session(region=REGION)
+    opened.close()
+    opened.close()

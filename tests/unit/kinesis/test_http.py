@@ -94,7 +94,7 @@ def test_opening_opens_nothing_and_the_client_is_both_protocols() -> None:
 
 def test_the_region_of_an_arn_counts_and_another_is_a_config_error() -> None:
     kinesis = open_kinesis(ARN, clock=SystemClock())
-    assert kinesis._http.session.region == "eu-west-1"
+    assert kinesis._http.session.identity.region == "eu-west-1"
     with pytest.raises(ConfigError, match="is in eu-west-1, not in us-east-1"):
         open_kinesis(ARN, region="us-east-1", clock=SystemClock())
 
