@@ -10,6 +10,7 @@ import pytest
 from aws_kinesis_agg import deaggregator
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kstream.core.aggregation import split_aggregate
 from kstream.core.lineage import Lineage
@@ -211,6 +212,22 @@ def test_an_old_listing_is_asked_for_again_and_the_writes_meanwhile_use_the_old_
         assert stage.listings == 2
 
     on_stage(scenario)
+
+
+def test_a_stream_that_begins_to_distribute_by_itself_is_noticed() -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.writer.write(entries(80))
+        facts = replace(stage.stream.facts, mode="ON_DEMAND", distribution="AUTO")
+        stage.stream.facts = facts
+        for _ in range(9):  # until an aggregate lands elsewhere
+            await stage.persist(entries(80))
+            await asyncio.sleep(1)
+        stage.api.requests.clear()
+        await stage.writer.write(entries(80))
+        assert all(put.hash_key is None for put in stage.api.requests[0])
+        assert len(stage.api.requests[0]) == 80, "plain"
+
+    on_stage(scenario, shards=4)
 
 
 def layouts(stage: Stage, listings: list[Any]) -> Layouts:
