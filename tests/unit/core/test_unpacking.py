@@ -30,7 +30,7 @@ def told(unpacked: Unpacked | None) -> list[UserRecord] | None:
     ]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(RECORDS)
 def test_it_finds_what_the_plain_way_finds(records: list[UserRecord]) -> None:
     data = wrapped(as_protobuf(records).SerializeToString())
@@ -42,7 +42,7 @@ def test_it_finds_what_the_plain_way_finds(records: list[UserRecord]) -> None:
     assert set(unpacked.keys) == {r.key for r in records}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(RECORDS, st.data())
 def test_it_finds_the_same_in_damaged_messages_with_a_good_digest(
     records: list[UserRecord], data: st.DataObject
