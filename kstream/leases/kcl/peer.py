@@ -148,6 +148,8 @@ class KclPeer:
         return grant
 
     async def _write(self, held: Held, change: Change) -> KclLease:
+        if self._over(held):  # by then the keeper may have ended, with its loop
+            raise LeaseLost(held.lease.shard, held.holding.why or "its deadline passed")
         try:
             return await self._keeper.write(held.holding, change)
         except LeaseLost as lost:
@@ -200,7 +202,10 @@ class KclPeer:
                     keeping.cancel()
                     guarding.cancel()
         except BaseExceptionGroup as group:
-            raise group.exceptions[0] from group.exceptions[0].__cause__
+            first: BaseException = group
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise first from first.__cause__
         finally:
             self._events.put_nowait(None)
 

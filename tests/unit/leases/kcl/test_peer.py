@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from kstream.errors import ConfigError, LeaseLost, Unavailable
+from kstream.errors import ConfigError, LeaseLost, NotFound, Unavailable
 from kstream.lease import Mark
 from kstream.leases.kcl.items import (
     AT_TIMESTAMP,
@@ -496,3 +496,40 @@ def test_a_shard_of_ours_before_a_restart_is_taken_again() -> None:
         assert (grant.lease.shard, grant.lease.token) == (ShardId(shard), 6)
 
     play(main)
+
+
+def test_what_is_over_is_given_back_without_a_word_to_anybody() -> None:
+    """Its task may come to an end after the peer did, and after the loop that its writes ran on."""
+
+    async def main(stage: KclStage) -> None:
+        await stage.make()
+        peer = stage.peer()
+        [grant] = await granted(peer)
+        await stage.table.take(await stage.lease(grant.lease.shard), "java")
+        await asyncio.sleep(3.4)
+        await peer.leave()
+        stage.peers.clear()
+        said: list[str] = []
+        peer.api.before = lambda action, request: said.append(action)
+        await peer.peer.release(grant)
+        with pytest.raises(LeaseLost):
+            await peer.peer.end(grant, ())
+        assert not said
+
+    play(main)
+
+
+def test_a_table_that_is_deleted_under_a_worker_ends_it() -> None:
+    """kcl.md 2.7: stop loudly; made anew, it would read everything again."""
+
+    async def body(loop: SimulatedLoop) -> None:
+        stage = KclStage(loop)
+        await stage.make()
+        peer = stage.peer()
+        await granted(peer)
+        await stage.dynamo.api().call("DeleteTable", {"TableName": "app"})
+        with pytest.raises(NotFound):
+            await peer.running
+        await peer.listening
+
+    run_simulated(body)
