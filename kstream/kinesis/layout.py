@@ -2,7 +2,7 @@
 
 It knows that from listings, which may be late. So a listing is asked for again when a receipt
 contradicts it and when it is old; and no listing that does not come holds up writing, once there
-has been one.
+has been one. While a listing lags behind a reshard, what depends on it is `doubtful`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..clock import Clock
 from ..core.lineage import Lineage
 from ..core.routing import Router
 from ..errors import KstreamError, Unavailable
+from ..shard import ShardId
 from .api import Summary
 
 __all__ = ["Layout", "Layouts"]
@@ -59,6 +60,8 @@ class Layouts:
         self._lock = asyncio.Lock()
         self._layout: Layout | None = None
         self._summary: Summary | None = None
+        self._listed: Lineage = Lineage(())
+        self._unlisted: ShardId | None = None
         self._summary_due = self._due = self._asked = 0.0
         self._pause = _SHORTEST
 
@@ -73,8 +76,14 @@ class Layouts:
             assert self._layout is not None  # or it was raised
             return self._layout
 
-    def contradicted(self) -> None:
-        """A receipt, or a refusal, does not fit the layout: look again soon."""
+    @property
+    def doubtful(self) -> bool:
+        """Whether a record landed in a shard that no listing has had yet: there is a reshard."""
+        return self._unlisted is not None and self._unlisted not in self._listed
+
+    def contradicted(self, shard: ShardId) -> None:
+        """A record landed in *shard*, where the layout does not have it: look again soon."""
+        self._unlisted = shard
         self._due = min(self._due, self._asked + self._pause)
         self._summary_due = min(self._summary_due, self._asked + self._pause)
 
@@ -108,5 +117,7 @@ class Layouts:
         if summary is None or now >= self._summary_due:
             summary = self._summary = await self._ask()
             self._summary_due = now + _SUMMARY_AGE
-        router = Router(await self._lineage())
+        lineage = await self._lineage()
+        router = Router(lineage)
+        self._listed = lineage
         return Layout(router, summary.largest, summary.distribution != "AUTO")

@@ -48,6 +48,8 @@ class Plan(Struct):
     """Whether any entry has no key, and so no order."""
     simple: bool = False
     """Whether each put is one entry that has a key and its order."""
+    by_key: bool = False
+    """Whether no aggregate holds records of two keys, so that each lands where it belongs."""
 
 
 class Spreader:
@@ -82,7 +84,7 @@ def plan_aggregates(
     """
     ordered = ordered and layout.placed
     lanes, keyless, free = _routed(entries, outcomes, layout.router if layout.placed else None)
-    plan = Plan([], [], [], [], ordered, keyless=free or bool(keyless))
+    plan = Plan([], [], [], [], ordered, keyless=free or bool(keyless), by_key=by_key)
     builder = _Builder(plan, entries, outcomes, layout)
     for place, lane in enumerate(lanes):
         for row in _rows(entries, lane) if by_key else (lane,):

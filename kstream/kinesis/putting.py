@@ -83,8 +83,8 @@ class Putting:
         self._held: dict[Group, _Held] = {}
         self._blocked: dict[Group, str] = {}
         self._at_once = asyncio.Semaphore(_AT_ONCE)
-        self.contradicted: bool = False
-        """Whether a put landed elsewhere than the layout said."""
+        self.elsewhere: ShardId | None = None
+        """Where a put landed that should be elsewhere, as the layout has it."""
         self.error: KstreamError | None = None
         """What ended the write before its end."""
 
@@ -310,10 +310,10 @@ class Putting:
         to be placed anew, unless the shard is an old one: then the service cuts its ranges
         differently, and would do so again.
         """
-        self.contradicted = True
+        self.elsewhere = shard
         group = self._plan.groups[put]
         keys = self._layout.router.keys_of(shard)
-        if keys is None:
+        if keys is None and not self._plan.by_key:
             self._block(group, "the stream was resharded: to be placed anew")
         points = {point_of(self._entries[number]): None for number in owner}
         if len(points) == 1 or (keys is not None and all(point in keys for point in points)):

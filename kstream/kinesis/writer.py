@@ -6,7 +6,8 @@
 A receipt tells an entry's real shard, its aggregate's sequence number and its index in it. Order
 per key holds for readers as long as the layout is right. An aggregate that was on its way while
 the stream was resharded may land with records that hash elsewhere: they are delivered from the
-shard they are in, beside what comes later to the shard they belong to.
+shard they are in, beside what comes later to the shard they belong to. From then on, until a
+listing has the new shards, an aggregate holds records of one key only.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ class KinesisWriter:
             strict=self._options.readers == "kcl",
         )
         await putting.run()
-        if putting.contradicted:
-            self._layouts.contradicted()
+        if putting.elsewhere is not None:
+            self._layouts.contradicted(putting.elsewhere)
         return _complete(plan, putting, outcomes)
 
     def _plan(
@@ -103,7 +104,7 @@ class KinesisWriter:
             limit=options.aggregate_bytes,
             ordered=ordered,
             spreader=self._spreader,
-            by_key=options.aggregate == "key",
+            by_key=options.aggregate == "key" or self._layouts.doubtful,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode, b64encode
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from aws_kinesis_agg import deaggregator
@@ -87,6 +87,39 @@ def test_aggregates_of_one_key_land_where_they_belong_through_any_resharding() -
         assert len(stage.wire) < 802 / 2, "they do share Kinesis records"
 
     on_stage(scenario, KinesisOptions(aggregate="key"))
+
+
+@pytest.mark.parametrize("readers", ["kstream", "kcl"])
+def test_while_a_listing_lags_aggregates_hold_one_key_each_and_none_strays(
+    readers: Literal["kstream", "kcl"],
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.writer.write(entries(2))
+        old = await stage.lineage()
+        stage.stream.split(FIRST)
+
+        async def lagging() -> Lineage:
+            stage.listings += 1
+            return old if stage.clock.monotonic() < 20 else await stage.lineage()
+
+        stage.writer._layouts._lineage = lagging
+        await stage.writer.write(entries(80))  # caught on its way
+        stage.wire.clear()
+        stage.listings = 0
+        for _ in range(10):
+            for outcome in await stage.writer.write(entries(80)):
+                assert isinstance(outcome, Receipt)
+                assert outcome.ordered
+            await asyncio.sleep(1)
+        assert len(stage.wire) == 10 * 40, "an aggregate for each of 40 keys, and nothing twice"
+        assert stage.listings < 6
+        await asyncio.sleep(40)
+        stage.wire.clear()
+        for _ in range(2):
+            await stage.writer.write(entries(80))
+        assert len(stage.wire) == 4, "two shards, known by now"
+
+    on_stage(scenario, KinesisOptions(readers=readers))
 
 
 def test_a_shard_that_was_merged_is_noticed_as_well() -> None:
@@ -247,7 +280,7 @@ def test_a_listing_with_a_hole_is_not_believed() -> None:
         kept = layouts(stage, [whole, hole, NotFound("gone"), whole])
         before = await kept.current()
         for _ in range(3):
-            kept.contradicted()
+            kept.contradicted(SECOND)
             await asyncio.sleep(5)
             assert (await kept.current()).router.ids == before.router.ids
         with pytest.raises(IncompleteListing):
