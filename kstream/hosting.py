@@ -103,9 +103,7 @@ async def open_ground(wanted: Wanted) -> AsyncIterator[Ground]:
         if wanted.dedup is not None:
             seen = await open_seen(wanted.stream, wanted.group, wanted.leases)
             opened.push_async_callback(seen.aclose)
-        letters = wanted.letters
-        if isinstance(letters, str):
-            letters = await open_dead_letters(letters)
+        letters = await _letters(wanted)
         yield Ground(
             name=f"{socket.gethostname()}-{os.getpid()}-{unique_id()[:8]}",
             stream=stream,
@@ -136,6 +134,11 @@ async def _retire(stream: Retires, leases: LeaseStore) -> None:
             await stream.retire()
     except KstreamError as error:
         _LOG.warning("what the stream keeps for this group was not taken down: %s", error)
+
+
+async def _letters(wanted: Wanted) -> DeadLetters | None:
+    letters = wanted.letters
+    return await open_dead_letters(letters) if isinstance(letters, str) else letters
 
 
 async def _sinks(wanted: Wanted) -> dict[str, Sink | TransactionalSink]:

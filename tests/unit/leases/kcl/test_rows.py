@@ -149,3 +149,15 @@ def test_a_worker_is_known_by_the_counters_of_all_it_owns() -> None:
         assert await looked.rows.get("worker/java") == beat  # nothing was written
 
     play(main)
+
+
+def test_checkpoints_go_with_the_renewals() -> None:
+    """Each raises the counter: one write serves both, and a steal repeats what came since."""
+
+    async def main(looked: Looked) -> None:
+        pace = KclRows(MemoryLeases(looked.table, "g"), looked.stage.table, failover=10.0).pace
+        assert pace.beat == pytest.approx(3.308, abs=0.001)
+        assert 1.1 * pace.checkpoint < pace.beat  # sooner, whatever its jitter
+        assert pace.patience == 10.0
+
+    play(main)
