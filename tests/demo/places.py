@@ -79,7 +79,7 @@ def on_servers() -> Iterator[Place]:
             archive=archive,
             worker="consumers.kinesis_to_s3:worker",
             settings={**settings, "STREAM": stream, "ARCHIVE": archive},
-            rate=8000,
+            rate=4000,
             files=files,
             size=lambda: "in kinesis-mock",
             pull=mirror.pull,

@@ -18,14 +18,17 @@ from .processes import Member
 __all__ = ["Watch", "watching"]
 
 _PAUSE = 0.03
-"""Seconds between two looks: the resolution of everything measured here."""
+"""Seconds between two looks at a file: the resolution of everything measured here."""
+_PAUSE_AWAY = 0.1
+"""The same where a look is a request."""
 
 
 class Watch:
     """What the rows say now, and how long each shard has been without an owner at most."""
 
-    def __init__(self, leases: LeaseStore) -> None:
+    def __init__(self, leases: LeaseStore, pause: float) -> None:
         self._leases = leases
+        self._pause = pause
         self.rows: dict[ShardId, Lease] = {}
         self._free_since: dict[ShardId, float] = {}
         self.gaps: list[tuple[ShardId, float]] = []
@@ -36,7 +39,7 @@ class Watch:
         while True:
             with suppress(RetryableError):
                 await self.look()
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(self._pause)
 
     async def look(self) -> None:
         """Look once."""
@@ -86,7 +89,7 @@ def _is(owner: str | None, member: Member) -> bool:
 async def watching(stream: str, group: str) -> AsyncIterator[Watch]:
     """Watch *group* of *stream* during the block."""
     leases = await open_leases(stream, group)
-    watch = Watch(leases)
+    watch = Watch(leases, _PAUSE if stream.startswith("local:") else _PAUSE_AWAY)
     try:
         async with asyncio.TaskGroup() as tasks:
             looking = tasks.create_task(watch.run(), name="watch")
