@@ -18,7 +18,7 @@ import kstream
 from kstream.cli.program import loaded
 from kstream.observers.prometheus import PrometheusObserver
 from kstream.settings import KNOBS, Settings
-from kstream.testing import conformance
+from kstream.testing import GAPS, conformance
 from tests.test_readme import ROOT, blocks
 
 DOCS = ROOT / "docs"
@@ -106,12 +106,25 @@ def test_the_permissions_that_the_docs_name_exist() -> None:
         service: set(botocore.session.Session().get_service_model(service).operation_names)
         for service in ("kinesis", "dynamodb", "s3")
     }
+    streams = botocore.session.Session().get_service_model("dynamodbstreams")
+    models["dynamodb"] |= set(streams.operation_names)  # one prefix for both
     models["s3"] |= {"ListBucket"}  # what ListObjectsV2 is allowed by
     assert {
         f"{service}:{action}" for service, action in named if action not in models[service]
     } == set()
     for _, _, code in blocks("json"):
         assert orjson.loads(code)["Version"] == "2012-10-17"
+
+
+def test_what_the_fakes_do_not_do_is_what_they_say() -> None:
+    section = (DOCS / "kinesis.md").read_text("utf-8").split("\n## What the fakes do not do\n")[1]
+    listed: dict[str, list[str]] = {}
+    for line in section.splitlines():
+        if line.startswith("`") and line.endswith("`:"):
+            listed[line.strip("`:")] = []
+        elif line.startswith("- "):
+            listed[list(listed)[-1]].append(line.removeprefix("- "))
+    assert listed == {name: list(gaps) for name, gaps in GAPS.items()}
 
 
 def test_every_page_is_in_the_index() -> None:
