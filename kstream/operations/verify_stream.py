@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import count
 
 from msgspec import Struct
 
+from ..engine.retrying import patiently
 from ..errors import DataLoss
 from ..ports.stream import ShardReader, Stream
 from ..position import BEFORE_ALL, From, Position
@@ -19,6 +22,9 @@ __all__ = ["Lines", "StreamCursor", "compare"]
 
 _FETCH = 4 << 20
 """Bytes asked for at once."""
+_TRIES = 10
+"""How often in a row a shard may be throttled, or not answer: some 10 s. Others read it too, and
+a walk of hours must not end for one refusal."""
 
 
 class Lines(Struct, frozen=True):
@@ -34,6 +40,7 @@ class StreamCursor:
     def __init__(self, stream: Stream, shard: ShardId) -> None:
         self._stream = stream
         self._shard = shard
+        self._chance = random.Random(shard)
         self._reader: ShardReader | None = None
         self._held: list[Record] = []
         self._from = BEFORE_ALL
@@ -59,8 +66,13 @@ class StreamCursor:
         return found
 
     async def _fetch(self, reader: ShardReader, *, first: bool = False) -> None:
+        tries = count(1)
         try:
-            batch = await reader.fetch(_FETCH, 0.0)
+            batch = await patiently(
+                lambda: reader.fetch(_FETCH, 0.0),
+                chance=self._chance,
+                give_up=lambda: next(tries) >= _TRIES,
+            )
         except DataLoss as loss:
             # Reading goes on behind the loss. All up to there can be compared no more.
             if loss.until is None:

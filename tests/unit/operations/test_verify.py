@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kstream.errors import Unavailable
+from kstream.errors import Throttled
 from kstream.lease import Group, Intent, Lease, Mark
 from kstream.local.memory import MemoryStream, MemoryStreams
 from kstream.objects.directory import DirectoryObjects
@@ -211,18 +211,45 @@ def test_shards_are_read_side_by_side(tmp_path: Path) -> None:
     run(check())
 
 
-def test_what_goes_wrong_in_one_shard_comes_out_as_it_is(tmp_path: Path) -> None:
+class Refusing:
+    """A reader that is refused *times* before each answer."""
+
+    def __init__(self, reader: ShardReader, times: int) -> None:
+        self.reader = reader
+        self.times = self.left = times
+
+    async def fetch(self, size: int, wait: float) -> Batch | ShardEnded:
+        self.left -= 1
+        if self.left >= 0:
+            raise Throttled("others read this shard too", after=0.001)
+        self.left = self.times
+        return await self.reader.fetch(size, wait)
+
+    async def aclose(self) -> None:
+        await self.reader.aclose()
+
+
+def test_a_walk_does_not_end_for_some_refusals_of_the_stream(tmp_path: Path) -> None:
+    async def check() -> None:
+        archive = Archive(tmp_path)
+        await archive.deliver()
+        plain = archive.stream.read
+        archive.stream.read = lambda *where: Refusing(plain(*where), 3)  # type: ignore[method-assign]  # for the test
+        report = await archive.verify()
+        assert (report.ok, report.compared) == (True, 29)
+
+    run(check())
+
+
+def test_a_stream_that_does_not_answer_for_long_comes_out_as_what_it_is(tmp_path: Path) -> None:
     """No public call raises a group of errors."""
 
     async def check() -> None:
         archive = Archive(tmp_path)
         await archive.deliver()
-
-        def broken(*_: object) -> ShardReader:
-            raise Unavailable("no answer")
-
-        archive.stream.read = broken  # type: ignore[assignment, method-assign]  # for the test
-        with pytest.raises(Unavailable, match="no answer"):
+        plain = archive.stream.read
+        archive.stream.read = lambda *where: Refusing(plain(*where), 1000)  # type: ignore[method-assign]  # for the test
+        with pytest.raises(Throttled, match="others"):
             await archive.verify()
 
     run(check())
