@@ -103,6 +103,7 @@ class FaultPlan:
         self._slowest = draw.uniform(0.1, 5.0)
         self._cut: dict[str, float] = {}
         self._on_the_way: dict[str, list[_Late]] = {}
+        self._sent: dict[str, list[asyncio.Task[None]]] = {}
         self._skewed = draw.random() < 0.3
         self._outages: dict[str, list[tuple[float, float]]] = {name: [] for name in SERVICES}
         for spans in self._outages.values():
@@ -218,6 +219,11 @@ class FaultPlan:
         """Return the error of a call that was applied and whose answer is lost."""
         return Unavailable(f"the answer of {service} was lost")
 
+    async def landed(self, service: str) -> None:
+        """Wait until every late request to *service* has arrived."""
+        while under_way := [task for task in self._sent.pop(service, ()) if not task.done()]:
+            await asyncio.wait(under_way)
+
     def _send_late(
         self,
         service: str,
@@ -229,6 +235,7 @@ class FaultPlan:
         assert self.network is not None
         late = _Late(sender, apply, self._chance.uniform(0.0, most))
         late.task = self.network.start(late.run(), name=f"late {service}")
+        self._sent.setdefault(service, []).append(late.task)
         if key:
             self._on_the_way.setdefault(key, []).append(late)
 

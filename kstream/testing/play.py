@@ -219,6 +219,8 @@ class Play:
                 sim.resume(number)
         if not any(member.alive for member in sim.members):
             sim.start()
+        # What a producer sent is in the log, or it is not: nobody can settle what comes later.
+        await self.plan.landed("stream")
         self.settled = await sim.settled(_SETTLES_WITHIN)
         replayed = dict.fromkeys(number_of(letter.record) for letter in sim.letters.stored)
         if replayed:

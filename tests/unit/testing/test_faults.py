@@ -112,6 +112,19 @@ def test_a_late_request_is_applied_after_its_caller_is_dead() -> None:
     simulated(scenario)
 
 
+def test_one_can_wait_until_what_was_late_has_arrived() -> None:
+    async def scenario(loop: SimulatedLoop, inner: MemoryStream) -> None:
+        plan = FaultPlan(1, rates={"late": 1.0}, network=loop.node("network"))
+        with pytest.raises(Unavailable):
+            await FaultyStream(inner, plan).write([Entry(b"x", "k")])
+        await plan.landed("leases")
+        assert await stored(inner) == []
+        await plan.landed("stream")
+        assert await stored(inner) == [b"x"]
+
+    simulated(scenario)
+
+
 def test_without_a_network_nothing_is_late() -> None:
     async def scenario(loop: SimulatedLoop, inner: MemoryStream) -> None:
         plan = FaultPlan(1, rates={"late": 1.0})
