@@ -50,7 +50,8 @@ class Course:
         self._shard = shard.id
         self._out_of_range: OutOfRange = source.options.out_of_range
         self._unfold = Unfolding(shard.keys, self._out_of_range)
-        self._young = young
+        # Of a shard that nobody read before, or that is young, nothing was missed until now.
+        self._whole_at = source.time.now() if young or not read_until else 0
         self._instant = start.instant if isinstance(start, At) else 0
         self._ahead = False
         """The instant lay ahead when its place was sought: what arrives before it is left out."""
@@ -150,9 +151,7 @@ class Course:
         been trimmed."""
         since = self._read_until
         if self._after == BEFORE_ALL:
-            if self._young or not since:
-                return False
-            since = max(since, self._instant)
+            since = max(since, self._instant, self._whole_at)
         return since - _UNSEEN < now - self._source.retention
 
     def _beyond_start(self, wire: list[Record]) -> list[Record]:

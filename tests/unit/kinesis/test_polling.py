@@ -438,6 +438,28 @@ def test_a_child_of_a_listed_parent_was_not_trimmed_before_it_was_read() -> None
     play(scenario)
 
 
+@pytest.mark.parametrize("read_until", [0, 1])
+def test_a_reader_that_gets_no_answer_for_longer_than_retention_says_what_may_be_lost(
+    read_until: int,
+) -> None:
+    """However young the shard was when it began: say, while a KMS key was disabled."""
+
+    async def scenario(scene: Scene) -> None:
+        child, _ = scene.log.split(scene.shard)
+        reader = scene.open().read(child, Earliest(), read_until)
+        scene.api.faults["get"] = [Unavailable("KMSDisabledException")]
+        with pytest.raises(Unavailable):
+            await reader.fetch(MIB, 0)
+        await scene.put_one(b"trimmed before it was read", place=0)
+        await scene.pass_retention()
+        await scene.put_one(b"x", place=0)
+        with pytest.raises(DataLoss):
+            await reader.fetch(MIB, 0)
+        assert [r.data for r in (await drain(reader))[0]] == [b"x"]
+
+    play(scenario)
+
+
 def test_a_start_in_the_future_leaves_out_what_comes_before_it() -> None:
     async def scenario(scene: Scene) -> None:
         reader = scene.open().read(scene.shard, At(scene.clock.now() + 60_000))
