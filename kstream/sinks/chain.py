@@ -29,7 +29,7 @@ from ..ports.sink import Committed, Counts, Fence, Guarantee, Prepared, Resume, 
 from ..position import BEFORE_ALL, Position
 from ..record import Batch
 from .facts import FORMAT, Facts, same_life
-from .fanning import each_of
+from .fanning import AT_ONCE, each_of
 from .formats import Format, format_of
 from .naming import Chain, parse_name
 from .partitions import Template
@@ -56,7 +56,8 @@ class ChainSink:
     Names begin with *prefix*. *settings* is a digest of whatever else decides which bytes a
     record becomes (transforms, dedup, de-aggregation): with partitions, a worker with other settings
     refuses to finish a span that was begun. *run* runs the encoding (default: a thread).
-    *guarantee* is what *store* allows: one that can overwrite makes it at-least-once.
+    *guarantee* is what *store* allows: one that can overwrite makes it at-least-once. *at_once* is how
+    many parts of a span are created together.
 
     Raises `ConfigError` or `MissingExtra` for settings that cannot be.
     """
@@ -74,6 +75,7 @@ class ChainSink:
         settings: str = "",
         run: Caller = asyncio.to_thread,
         guarantee: Guarantee = Guarantee.EXACTLY_ONCE,
+        at_once: int = AT_ONCE,
     ) -> None:
         self.guarantee = guarantee
         self._store = store
@@ -82,6 +84,7 @@ class ChainSink:
         self._template = Template(partition) if partition else None
         self._digest = _digest(self._format, partition or "", settings)
         self._run = run
+        self._at_once = at_once
         self._agreed: dict[str, Layout] = {}
 
     async def recover(self, fence: Fence, mark: Mark) -> Resume:
@@ -128,7 +131,7 @@ class ChainSink:
         """
         if not isinstance(prepared, PreparedSpan) or prepared.final is None:
             raise UsageError("this batch has records that failed: prepare it again without them")
-        await each_of((*prepared.letters, *prepared.parts), self._create_same)
+        await each_of((*prepared.letters, *prepared.parts), self._create_same, self._at_once)
         final = prepared.final
         if await self._create(final):
             return Committed(prepared.last, prepared.size)

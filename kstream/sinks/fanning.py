@@ -18,25 +18,33 @@ AT_ONCE: Final = 8
 """Creations of one span that are under way together."""
 
 
-async def each_of(things: Sequence[T], act: Callable[[T], Awaitable[None]]) -> None:
-    """Await ``act(thing)`` for every one of *things*, begun in their order, `AT_ONCE` together.
+async def each_of(
+    things: Sequence[T], act: Callable[[T], Awaitable[None]], at_once: int = AT_ONCE
+) -> None:
+    """Await ``act(thing)`` for every one of *things*, begun in their order, *at_once* together.
 
     The first error ends the others, which may have been applied or not, and is raised alone.
     """
     left = iter(things)
-    if len(things) < 2:
+    if len(things) < 2 or at_once < 2:
         await _take(left, act)
         return
+    # No TaskGroup: it keeps its tasks in a set, and would end them in no certain order.
+    loop = asyncio.get_running_loop()
+    tasks = [
+        loop.create_task(_take(left, act), name=f"part {n}")
+        for n in range(min(at_once, len(things)))
+    ]
     try:
-        async with asyncio.TaskGroup() as tasks:
-            for n in range(min(AT_ONCE, len(things))):
-                tasks.create_task(_take(left, act), name=f"part {n}")
-    except BaseExceptionGroup as group:
-        errors = group.exceptions
-    else:
-        return
-    # Out here it keeps the cause it came with. Those beside it say no more: all are tried again.
-    raise errors[0]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    # Those beside the first error say no more: all are tried again.
+    for end in ends:
+        if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
+            raise end
 
 
 async def _take(left: Iterator[T], act: Callable[[T], Awaitable[None]]) -> None:

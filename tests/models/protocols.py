@@ -101,7 +101,7 @@ def judge_ids(log: Log) -> Callable[[World], tuple[int, int]]:
 async def chain(world: World, who: int) -> None:
     """As it ships: one object per span."""
     fence, mark = await world.take(who)
-    sink, sizes = ChainSink(world.store, run=inline), cuts(who)
+    sink, sizes = ChainSink(world.store, run=inline, at_once=1), cuts(who)
     at = (await sink.recover(fence, mark)).position.sequence
     while at < N:
         last = min(max(at, 0) + next(sizes), N)
@@ -117,7 +117,7 @@ async def partitioned(world: World, who: int, *, fenced: bool = True, pure: bool
     own, as if they came from its clock.
     """
     fence, mark = await world.take(who)
-    sink, sizes = ChainSink(world.store, partition="p={value.p}", run=inline), cuts(who)
+    sink, sizes = ChainSink(world.store, partition="p={value.p}", run=inline, at_once=1), cuts(who)
     resume = await sink.recover(fence, mark)
     at, redo = resume.position.sequence, resume.redo
     while at < N:
@@ -154,7 +154,7 @@ async def deduplicated(
     runs = await Op(lambda: world.runs) if kept else ()
     window = DedupWindow(LIMITS, KEY)
     window.load(runs)
-    sink, sizes = ChainSink(world.store, run=inline), cuts(who, small=small)
+    sink, sizes = ChainSink(world.store, run=inline, at_once=1), cuts(who, small=small)
     at = mark.position.sequence
     adopted = (await sink.recover(fence, mark)).position.sequence
     rest: Batch | None = None
@@ -187,7 +187,7 @@ async def trimmed(world: World, who: int, *, by_first: bool = False) -> None:
     With *by_first* an object is named by its first record instead.
     """
     fence, mark = await world.take(who)
-    sink, sizes = ChainSink(world.store, run=inline), cuts(who)
+    sink, sizes = ChainSink(world.store, run=inline, at_once=1), cuts(who)
     at = (await sink.recover(fence, mark)).position.sequence
     while at < N:
         left = batch(PLAIN, at, N)
@@ -208,7 +208,7 @@ async def dead_letters(world: World, who: int, *, order: str = "listed") -> None
     Other orders: one unlisted letter per span, before or after its object.
     """
     fence, mark = await world.take(who)
-    sink, sizes = ChainSink(world.store, run=inline), cuts(who)
+    sink, sizes = ChainSink(world.store, run=inline, at_once=1), cuts(who)
     letters = ObjectDeadLetters(world.store, "_kstream/letters/")
     at = (await sink.recover(fence, mark)).position.sequence
     while at < N:
@@ -243,7 +243,7 @@ def judge_letters(world: World) -> tuple[int, int]:
 async def two_in_flight(world: World, who: int, *, reverse: bool = False) -> None:
     """Wrong: a second commit starts before the answer to the first is known."""
     fence, mark = await world.take(who)
-    sink, sizes = ChainSink(world.store, run=inline), cuts(who)
+    sink, sizes = ChainSink(world.store, run=inline, at_once=1), cuts(who)
     at = (await sink.recover(fence, mark)).position.sequence
     while at < N:
         middle = min(max(at, 0) + next(sizes), N)
@@ -302,7 +302,7 @@ async def skipping(world: World, who: int) -> None:
 async def cached(world: World, who: int) -> None:
     """Wrong: IDs go into a shared cache before the object that holds their records."""
     fence, mark = await world.take(who)
-    sink, sizes = ChainSink(world.store, run=inline), cuts(who)
+    sink, sizes = ChainSink(world.store, run=inline, at_once=1), cuts(who)
     at = (await sink.recover(fence, mark)).position.sequence
     while at < N:
         span = batch(MODEL, at, min(max(at, 0) + next(sizes), N))
