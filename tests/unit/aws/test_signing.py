@@ -37,7 +37,10 @@ def by_botocore(url: str, headers: dict[str, str], body: bytes, token: str | Non
     body=st.binary(max_size=200),
     token=st.none() | st.text("abcXYZ012+/=", min_size=1),
     url=st.sampled_from(
-        ["https://kinesis.eu-west-1.amazonaws.com", "http://127.0.0.1:4568/", "https://x:444/a"]
+        [
+            *("https://kinesis.eu-west-1.amazonaws.com", "http://127.0.0.1:4568/"),
+            *("https://x:444/a", "https://x:443", "http://x:443/a b~c/", "http://[::1]:80/"),
+        ]
     ),
 )
 def test_the_signature_is_botocores(body: bytes, token: str | None, url: str) -> None:
