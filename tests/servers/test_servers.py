@@ -17,7 +17,13 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from kstream.testing.conformance.leases import LeaseStoreSuite
+from kstream.testing.conformance.objects import ObjectStoreSuite
+from kstream.testing.conformance.seen import SeenStoreSuite
+from kstream.testing.conformance.streams import StreamSuite
+
 from .cache import Missing, installed, run, tool
+from .faults import FAULTS
 from .packages import ACCESS_KEY, REGION, SECRET_KEY
 from .process import Server, answers, start
 
@@ -83,6 +89,15 @@ def test_a_conditional_put_of_s3_has_one_winner_and_a_wrong_secret_is_refused(
     with pytest.raises(ClientError) as refused:
         client("s3", seaweedfs, secret="wrong").get_object(Bucket="smoke", Key="a/b c")
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+
+
+def test_every_test_that_a_fault_names_exists() -> None:
+    """A name that is no test's would excuse nothing, and nobody would see it."""
+    suites = (StreamSuite, LeaseStoreSuite, SeenStoreSuite, ObjectStoreSuite)
+    for faults in FAULTS.values():
+        for fault in faults:
+            for name in fault.tests:
+                assert any(hasattr(suite, name) for suite in suites), name
 
 
 # -- how they are kept -----------------------------------------------------------------------------
