@@ -181,9 +181,12 @@ class Putting:
         if len(requests) == 1:
             await self._request(requests[0])
         elif requests:
-            async with asyncio.TaskGroup() as tasks:
-                for request in requests:
-                    tasks.create_task(self._in_turn(request), name="put records")
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for request in requests:
+                        tasks.create_task(self._in_turn(request), name="put records")
+            except BaseExceptionGroup as group:
+                raise group.exceptions[0] from None  # nobody expected it: a fault in our code
 
     def _requests(self, puts: list[int]) -> list[list[int]]:
         all_puts = self._plan.puts

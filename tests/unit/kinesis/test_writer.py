@@ -300,6 +300,18 @@ def test_many_answers_or_few_are_no_answer() -> None:
     on_stage(scenario, PLAIN)
 
 
+def test_a_fault_in_one_of_many_requests_comes_out_as_itself() -> None:
+    async def scenario(stage: Stage) -> None:
+        async def broken(entries: Any) -> Any:
+            raise KeyError("Records")
+
+        stage.api.put_records = broken  # type: ignore[method-assign]  # the fault
+        with pytest.raises(KeyError):
+            await stage.writer.write(numbered(1200, keys=1200))
+
+    on_stage(scenario, PLAIN)
+
+
 # -- what can never pass ---------------------------------------------------------------------------
 
 
