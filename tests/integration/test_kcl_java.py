@@ -101,6 +101,10 @@ class Application:
             StreamName=STREAM, ShardToSplit=shard, NewStartingHashKey=str(middle)
         )
 
+    def merge(self, one: str, other: str) -> None:
+        """Merge two neighbours."""
+        self._kinesis.merge_shards(StreamName=STREAM, ShardToMerge=one, AdjacentShardToMerge=other)
+
     # -- workers -------------------------------------------------------------------------------
 
     def start_java(self, name: str) -> JavaKcl:
@@ -215,8 +219,8 @@ def application(
 
 
 def test_a_fleet_moves_from_java_to_kstream_and_back(application: Application) -> None:
-    """Issue 4: one table, a real KCL 2.x and a worker of ours, through takes, steals, splits and
-    SHARD_END: nothing unread, order kept, nobody reads twice what he read."""
+    """Issue 4: one table, a real KCL 2.x and a worker of ours, through takes, steals, splits, a
+    merge and SHARD_END: nothing unread, order kept, nobody reads twice what he read."""
 
     async def main() -> None:
         app = application
@@ -239,6 +243,10 @@ def test_a_fleet_moves_from_java_to_kstream_and_back(application: Application) -
         app.start_java("java-2")
         await app.until("java steals", lambda: app.owners()["java"] >= 1)
         await app.both("java-2", "ours")
+        app.merge("shardId-000000000002", "shardId-000000000003")
+        await app.put(2)
+        await app.until("the child of both is read", app.all_read)
+        await app.until("both ended", lambda: sum(app.owners().values()) == 3)
         await app.stop_ours()
         await app.put(3)
         await app.until("java reads all", app.all_read)
