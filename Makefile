@@ -25,7 +25,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 PYTEST = KSTREAM_SEEDS=$(SEEDS) KSTREAM_STORM_SECONDS=$(SECONDS) $(BIN)/python -m pytest
 say = @printf '\033[1m== %s\033[0m\n' '$(1)'
 
-.PHONY: help demo demo-aws servers test soak check bench constraints clean
+.PHONY: help demo demo-aws servers test soak check bench peers bench-peers constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -65,6 +65,23 @@ check: $(STAMP) ## lint, types, layers, public names, budgets, coverage of the c
 
 bench: $(STAMP) ## every benchmark at short length, one table (under 5 min)
 	@$(BIN)/python -m benchmarks
+
+# Each peer has an environment of its own: they want different versions of botocore. KCLPY is not
+# among them: its package is made by Maven.
+PEERS := $(VENV)/peers
+peers: $(PEERS)/.made ## the rivals that bench-peers measures, each in an environment of its own
+
+$(PEERS)/.made: benchmarks/peers/versions.txt | $(STAMP)
+	$(call say,installing the peers)
+	@while read -r name wanted; do \
+		$(BIN)/python -m venv $(PEERS)/$$name \
+			&& $(PEERS)/$$name/bin/python -m pip --quiet --disable-pip-version-check install $$wanted \
+			|| { rm -rf $(PEERS)/$$name; echo "$$name cannot be installed here: left out"; }; \
+	done < benchmarks/peers/versions.txt
+	@touch $@
+
+bench-peers: $(STAMP) peers ## kstream and its peers at the same jobs, full tables (about 15 min)
+	@$(BIN)/python -m benchmarks.contest
 
 constraints: $(STAMP) ## write .ci/constraints.txt anew: the newest versions, with hashes
 	@$(PIP) install 'pip-tools>=7.5'

@@ -11,7 +11,9 @@ import msgspec
 from .measuring import Row, show
 from .places import OUT
 
-_QUESTIONS: Final = ("machine", "local", "push", "engine", "core", "takeover", "scale")
+_QUESTIONS: Final = (
+    *("machine", "local", "push", "engine", "core", "takeover", "scale", "kinesis", "kinesis_idle"),
+)
 
 
 def run() -> int:

@@ -1,0 +1,78 @@
+"""What every peer's program measures alike. Standard library only: it runs in each environment.
+
+    PYTHON -m benchmarks.peers.PEER consume|produce KINESIS DYNAMO RECORDS SIZE [aggregated]
+
+KINESIS and DYNAMO are URLs. One line of JSON comes out: seconds and seconds of CPU from the first
+record to the last, seconds from the start of the program to the first, megabytes at the peak.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+
+__all__ = ["KEYS", "REGION", "STREAM", "Asked", "Gauge", "asked"]
+
+STREAM = "bench"
+REGION = "us-east-1"
+KEYS = [f"customer-{n:05d}" for n in range(10_000)]
+
+
+class Asked:
+    """What the program is asked for."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.way, self.kinesis, self.dynamo = arguments[:3]
+        self.records, self.size = int(arguments[3]), int(arguments[4])
+        self.data = bytes(32 + n % 90 for n in range(self.size))
+
+
+def asked() -> Asked:
+    """Return what the command line asks for, and let every AWS client find credentials."""
+    os.environ["AWS_ACCESS_KEY_ID"] = "AKID"
+    os.environ["AWS_SECRET_ACCESS_KEY"] = "secret"
+    os.environ["AWS_DEFAULT_REGION"] = os.environ["AWS_REGION"] = REGION
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    return Asked(sys.argv[1:])
+
+
+class Gauge:
+    """Counts records, and tells what they cost."""
+
+    def __init__(self, records: int) -> None:
+        self.records = records
+        self.seen = 0
+        self._first = (0.0, 0.0)
+        self._last = (0.0, 0.0)
+
+    def begin(self) -> None:
+        """The first record comes, or goes."""
+        self._first = (time.perf_counter(), time.process_time())
+
+    def count(self, more: int) -> bool:
+        """Count *more* records; return whether that were all."""
+        if not self.seen and self._first == (0.0, 0.0):
+            self.begin()
+        self.seen += more
+        if self.seen >= self.records and self._last == (0.0, 0.0):
+            self._last = (time.perf_counter(), time.process_time())
+        return self.seen >= self.records
+
+    def tell(self) -> None:
+        """Print the figures."""
+        if self._last == (0.0, 0.0):
+            self._last = (time.perf_counter(), time.process_time())
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = float(os.environ.get("PEER_BEGAN", "nan"))
+        elapsed = time.perf_counter() - self._first[0]
+        found = {
+            "records": self.seen,
+            "seconds": self._last[0] - self._first[0],
+            "cpu": self._last[1] - self._first[1],
+            "first": time.monotonic() - elapsed - began,
+            "rss": peak / (1e6 if sys.platform == "darwin" else 1e3 / 1.024),
+        }
+        print(json.dumps(found), flush=True)
