@@ -34,7 +34,7 @@ __all__ = ["Problem", "ShardProof", "VerifyReport", "verify"]
 
 T = TypeVar("T")
 
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 4
 """Shards that are walked side by side. Each holds one object and what was fetched of its shard."""
 
 

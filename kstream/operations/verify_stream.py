@@ -20,8 +20,9 @@ from ..sinks.formats import Format
 
 __all__ = ["Lines", "StreamCursor", "compare"]
 
-_FETCH = 4 << 20
-"""Bytes asked for at once."""
+_FETCH = 1 << 20
+"""Bytes asked for at once: five such answers a second are more than a shard of Kinesis gives, and
+a slow server answers several shards at once in time."""
 _TRIES = 10
 """How often in a row a shard may be throttled, or not answer: some 10 s. Others read it too, and
 a walk of hours must not end for one refusal."""
