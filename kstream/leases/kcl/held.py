@@ -24,8 +24,8 @@ class Held:
         self.lease = lease
         self.family = family
         self.holding = holding
-        self.lock = asyncio.Lock()
-        self.ready_at = float("-inf")
+        self.lock: asyncio.Lock = asyncio.Lock()
+        self.ready_at: float = float("-inf")
         """When (monotonic) it may be granted."""
         self.granted = False
         self._member = member

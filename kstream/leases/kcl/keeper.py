@@ -41,7 +41,7 @@ class Holding:
         self.deadline = deadline
         self.why: str | None = None
         """Why it is ours no more."""
-        self.lock = asyncio.Lock()
+        self.lock: asyncio.Lock = asyncio.Lock()
         self.sent = sent
         """When (monotonic) its counter was last raised."""
         self.unanswered: float | None = None
