@@ -81,7 +81,7 @@ def _tables(message: bytes) -> tuple[list[str], list[int | None], int]:
     return keys, places, at
 
 
-def _read_records(  # noqa: C901, PLR0912, PLR0915  (see above: one loop)
+def _read_records(
     message: bytes, at: int, outer: Record, places: list[int | None], into: Unpacked
 ) -> None:
     """Read the records from *at* to the end. Lengths below 2**14 are read in place: a call for
@@ -91,15 +91,10 @@ def _read_records(  # noqa: C901, PLR0912, PLR0915  (see above: one loop)
     add = into.records.append
     sub, end = 0, len(message)
     while at < end:
-        tag, size = message[at], message[at + 1]
+        tag, size, high = message[at], message[at + 1], message[at + 2]
         at += 2
         if size > 0x7F:
-            high = message[at]
-            at += 1
-            if high > 0x7F:
-                size, at = _long(message, at - 1)
-            else:
-                size += (high << 7) - 0x80
+            size, at = (size + (high << 7) - 0x80, at + 1) if high < 0x80 else _long(message, at)
         if tag != _RECORD or message[at] != _KEY_INDEX:
             raise _Unusual
         stop = at + size
@@ -107,30 +102,23 @@ def _read_records(  # noqa: C901, PLR0912, PLR0915  (see above: one loop)
         at += 2
         if key > 0x7F:
             key, at = _long(message, at)
+        if message[at] == _PLACE_INDEX:
+            index = message[at + 1]
+            at += 2
+            if index > 0x7F:
+                index, at = _long(message, at)
+            if (place := places[index]) is not None:
+                into.places[sub] = place
         tag, size = message[at], message[at + 1]
         at += 2
-        if tag == _PLACE_INDEX:
-            if size > 0x7F:
-                size, at = _long(message, at)
-            if (place := places[size]) is not None:
-                into.places[sub] = place
-            tag, size = message[at], message[at + 1]
-            at += 2
         if tag != _DATA:
             raise _Unusual
         if size > 0x7F:
             high = message[at]
-            at += 1
-            if high > 0x7F:
-                size, at = _long(message, at - 1)
-            else:
-                size += (high << 7) - 0x80
+            size, at = (size + (high << 7) - 0x80, at + 1) if high < 0x80 else _long(message, at)
         tail = at + size
-        if tail != stop:
-            record_id = _tags(message, tail, stop, sub, into)
-            add(Record(sequence, arrived, keys[key], message[at:tail], record_id, None, sub))
-        else:
-            add(Record(sequence, arrived, keys[key], message[at:tail], None, None, sub))
+        record_id = None if tail == stop else _tags(message, tail, stop, sub, into)
+        add(Record(sequence, arrived, keys[key], message[at:tail], record_id, None, sub))
         at = stop
         sub += 1
     if at != end:
