@@ -100,7 +100,9 @@ def test_every_option_that_the_docs_name_exists() -> None:
 
 def test_the_permissions_that_the_docs_name_exist() -> None:
     """A policy with a misspelled action allows nothing, and says so nowhere."""
-    named = re.findall(r"\b(kinesis|dynamodb|s3):([A-Z][a-z]\w+)", (DOCS / "iam.md").read_text("utf-8"))
+    named = re.findall(
+        r"\b(kinesis|dynamodb|s3):([A-Z][a-z]\w+)", (DOCS / "iam.md").read_text("utf-8")
+    )
     assert len(named) > 30
     models = {
         service: set(botocore.session.Session().get_service_model(service).operation_names)
