@@ -83,6 +83,7 @@ VALUES = {
     ":x": {"S": "x"},
     ":one": {"N": "1"},
     ":seven": {"N": "7"},
+    ":type": {"S": "S"},
 }
 
 
@@ -116,6 +117,8 @@ VALUES = {
         ("nothing = :five", False),
         ("nothing < :five", False),
         ("nothing <> :five", True),
+        ("attribute_type(s, :type)", True),
+        ("attribute_type(n, :type)", False),
     ],
 )
 def test_a_condition_holds_or_not(condition: str, expected: bool) -> None:
@@ -162,13 +165,14 @@ def test_a_condition_holds_or_not(condition: str, expected: bool) -> None:
         ("ADD fresh :one", {":one": "1"}, {"fresh": {"N": "1"}}),
         ("SET m.inner.n = :one", {":one": "1"}, {"m": {"M": {"inner": {"M": {"n": {"N": "1"}}}}}}),
         ("REMOVE m.inner", {}, {"m": {"M": {}}}),
+        ("SET l[0] = :one REMOVE l[1]", {":one": "1"}, {"l": {"L": [{"N": "1"}]}}),
     ],
 )
 def test_an_update_changes_what_it_names(
     expression: str, values: dict[str, str], expected: dict[str, Any]
 ) -> None:
     async def scenario(dynamo: FakeDynamo, api: DynamoApi) -> None:
-        await put(api, n=ITEM["n"], s=ITEM["s"], b=ITEM["b"], m=ITEM["map"])
+        await put(api, n=ITEM["n"], s=ITEM["s"], b=ITEM["b"], m=ITEM["map"], l=ITEM["list"])
         answer = await updated(
             api,
             expression,
@@ -178,6 +182,51 @@ def test_an_update_changes_what_it_names(
         after = await got(api) or {}
         assert after == answer["Attributes"]
         assert {name: after.get(name) for name in expected} == expected
+
+    on_dynamo(scenario)
+
+
+def test_lists_are_joined() -> None:
+    async def scenario(dynamo: FakeDynamo, api: DynamoApi) -> None:
+        one, two = {"L": [{"N": "1"}]}, {"L": [{"N": "2"}]}
+        await put(api, l=one)
+        await updated(api, "SET l = list_append(l, :v)", ExpressionAttributeValues={":v": two})
+        assert (await got(api) or {})["l"] == {"L": [{"N": "1"}, {"N": "2"}]}
+
+    on_dynamo(scenario)
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [
+        ("NONE", None),
+        ("ALL_OLD", {**key(), "n": {"N": "1"}, "s": {"S": "x"}}),
+        ("ALL_NEW", {**key(), "n": {"N": "2"}, "s": {"S": "x"}}),
+        ("UPDATED_OLD", {"n": {"N": "1"}}),
+        ("UPDATED_NEW", {"n": {"N": "2"}}),
+    ],
+)
+def test_a_write_returns_what_it_is_asked_for(which: str, expected: dict[str, Any] | None) -> None:
+    async def scenario(dynamo: FakeDynamo, api: DynamoApi) -> None:
+        await put(api, n={"N": "1"}, s={"S": "x"})
+        answer = await updated(
+            api,
+            "ADD n :one",
+            ExpressionAttributeValues={":one": {"N": "1"}},
+            ReturnValues=which,
+            ReturnConsumedCapacity="TOTAL",
+        )
+        assert answer.get("Attributes") == expected
+        assert answer["ConsumedCapacity"] == {"TableName": "t", "CapacityUnits": 1.0}
+
+    on_dynamo(scenario)
+
+
+def test_the_key_of_an_item_is_not_changed() -> None:
+    async def scenario(dynamo: FakeDynamo, api: DynamoApi) -> None:
+        await put(api)
+        with pytest.raises(UsageError):
+            await updated(api, "SET k = :v", ExpressionAttributeValues={":v": {"N": "2"}})
 
     on_dynamo(scenario)
 
@@ -329,6 +378,25 @@ def test_a_batch_may_come_back_partly_undone() -> None:
     on_dynamo(scenario, unprocessed=0.3)
 
 
+def test_a_batch_puts_and_deletes_each_item_by_itself() -> None:
+    async def scenario(dynamo: FakeDynamo, api: DynamoApi) -> None:
+        await put(api, 1)
+        changes = [
+            {"DeleteRequest": {"Key": key(1)}},
+            {"PutRequest": {"Item": {**key(2), "blob": {"S": "x" * (380 << 10)}}}},
+        ]
+        await api.call("BatchWriteItem", {"RequestItems": {"t": changes}})
+        assert [item["k"]["N"] for item in dynamo.items("t")] == ["2"]
+        for number in range(3, 60):
+            await put(api, number, blob={"S": "x" * (380 << 10)})
+        keys = {"t": {"Keys": [key(number) for number in range(2, 60)]}}
+        answer = await api.call("BatchGetItem", {"RequestItems": keys})
+        assert len(answer["Responses"]["t"]) == 43, "16 MB, and the rest comes back undone"
+        assert len(answer["UnprocessedKeys"]["t"]["Keys"]) == 58 - 43
+
+    on_dynamo(scenario)
+
+
 def test_a_transaction_is_applied_whole_or_not_at_all() -> None:
     async def scenario(dynamo: FakeDynamo, api: DynamoApi) -> None:
         new = {"ConditionExpression": "attribute_not_exists(g)"}
@@ -342,6 +410,16 @@ def test_a_transaction_is_applied_whole_or_not_at_all() -> None:
                 {"TransactItems": [{"Put": {"TableName": "t", "Item": key(3), **new}}, puts[0]]},
             )
         assert await got(api, 3) is None
+        absent = {"TableName": "t", "Key": key(4), "ConditionExpression": "attribute_exists(g)"}
+        change = {"Update": {"TableName": "t", "Key": key(1), "UpdateExpression": "REMOVE n"}}
+        with pytest.raises(ConditionFailed):
+            await api.call(
+                "TransactWriteItems", {"TransactItems": [change, {"ConditionCheck": absent}]}
+            )
+        with pytest.raises(UsageError):
+            await api.call("TransactWriteItems", {"TransactItems": []})
+        with pytest.raises(UsageError):
+            await api.call("TransactWriteItems", {**request, "TransactItems": puts[:1]})
         again = {"Delete": {"TableName": "t", "Key": key(1)}}
         with pytest.raises(UsageError):
             await api.call("TransactWriteItems", {"TransactItems": [again, again]})
@@ -361,6 +439,16 @@ def test_a_table_is_creating_before_it_can_be_used() -> None:
         with pytest.raises(InUse):
             await api.call("DeleteTable", {"TableName": "u"})
         await asyncio.sleep(2)
+        await api.call("UpdateTable", {"TableName": "u", "DeletionProtectionEnabled": True})
+        described = await api.call("DescribeTable", {"TableName": "u"})
+        assert described["Table"]["DeletionProtectionEnabled"] is True
+        wrongs: list[dict[str, Any]] = [
+            {"BillingMode": "PROVISIONED"},
+            {"GlobalSecondaryIndexes": [{}]},
+        ]
+        for wrong in wrongs:
+            with pytest.raises(UsageError):
+                await api.call("CreateTable", {**TABLE, "TableName": "v", **wrong})
         await api.call("Scan", {"TableName": "u"})
         await api.call("DeleteTable", {"TableName": "u"})
         assert await api.call("ListTables", {}) == {"TableNames": ["t"]}

@@ -389,6 +389,54 @@ def test_a_setting_is_changed(
     on_kinesis(scenario)
 
 
+def test_the_control_plane_answers_as_the_api_reference_writes_it() -> None:
+    async def scenario(kinesis: FakeKinesis, api: FakeKinesisApi) -> None:
+        kinesis.create("another", mode="ON_DEMAND")
+        listed = await api.call("ListStreams", {"Limit": 1})
+        assert (listed["StreamNames"], listed["HasMoreStreams"]) == (["another"], True)
+        rest = await api.call("ListStreams", {"NextToken": listed["NextToken"]})
+        assert rest == {"StreamNames": ["orders"], "HasMoreStreams": False}
+        limits = await api.call("DescribeLimits", {})
+        assert (limits["OpenShardCount"], limits["OnDemandStreamCount"]) == (2, 1)
+        await api.register_consumer("billing")
+        [consumer] = (await api.call("ListStreamConsumers", {}))["Consumers"]
+        assert consumer["ConsumerName"] == "billing"
+        described = (await api.call("DescribeStreamSummary", {}))["StreamDescriptionSummary"]
+        assert described["RetentionPeriodHours"] == 24
+        assert described["ConsumerCount"] == 1
+        with pytest.raises(InUse):
+            await api.call("DeleteStream", {})
+        await api.call("DeleteStream", {"EnforceConsumerDeletion": True})
+        assert kinesis.names() == ["another"]
+
+    on_kinesis(scenario)
+
+
+def test_shards_of_an_on_demand_stream_are_not_changed_by_hand() -> None:
+    async def scenario(kinesis: FakeKinesis, api: FakeKinesisApi) -> None:
+        for action, request in (
+            ("SplitShard", {"ShardToSplit": FIRST, "NewStartingHashKey": "5"}),
+            ("UpdateShardCount", {"TargetShardCount": 2}),
+        ):
+            with pytest.raises(UsageError):
+                await api.call(action, request)
+        strategy = {"RecordDistributionStrategy": "AUTO"}
+        await api.call("UpdateStreamRecordDistributionStrategy", strategy)
+        assert (await api.describe()).distribution == "AUTO"
+        with pytest.raises(UsageError):
+            kinesis.create("provisioned", distribution="AUTO")
+
+    on_kinesis(scenario, mode="ON_DEMAND")
+
+
+def test_an_arn_addresses_a_stream_too() -> None:
+    async def scenario(kinesis: FakeKinesis, api: FakeKinesisApi) -> None:
+        facts = await api.describe()
+        assert (await kinesis.api(facts.arn).describe()).name == "orders"
+
+    on_kinesis(scenario)
+
+
 @pytest.mark.parametrize(
     ("action", "request_", "error"),
     [
