@@ -33,7 +33,7 @@ help: ## list the targets
 demo: $(VENV)/.flights ## 336,776 flights through splits, a merge and a killed worker, then proof (2 min)
 	@$(BIN)/python -m tests.demo
 
-demo-aws: $(VENV)/.flights ## the same through Kinesis to S3, on servers that stand for AWS (3 min)
+demo-aws: $(VENV)/.flights ## the same through Kinesis to S3, on servers that stand for AWS (5 min)
 	@$(BIN)/python -m tests.demo --aws
 
 servers: $(STAMP) ## install the servers of the tests: kinesis-mock, ministack, DynamoDB Local, SeaweedFS
