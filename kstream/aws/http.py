@@ -87,7 +87,7 @@ class JsonService:
         limits: Limits | None = None,
     ) -> None:
         self.session = session
-        self.skew = 0
+        self.skew: int = 0
         """Milliseconds that the service's clock is ahead of ours, once it refused ours."""
         self._service = service
         self._clock = clock

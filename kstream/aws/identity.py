@@ -33,9 +33,9 @@ class Keys:
     __slots__ = ("access_key", "secret_key", "token")
 
     def __init__(self, access_key: str, secret_key: str, token: str | None) -> None:
-        self.access_key = access_key
-        self.secret_key = secret_key
-        self.token = token
+        self.access_key: str = access_key
+        self.secret_key: str = secret_key
+        self.token: str | None = token
 
     def __repr__(self) -> str:
         return "<Keys>"

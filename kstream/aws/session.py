@@ -31,7 +31,7 @@ from .identity import Endpoint, Identity, Keys
 
 __all__ = ["AwsSession", "Endpoint", "Keys"]
 
-log = logging.getLogger("kstream.aws")
+log: Final[logging.Logger] = logging.getLogger("kstream.aws")
 
 _PRESSING: Final = 60.0
 """Seconds before the keys expire from which on a call waits for new ones."""
@@ -63,7 +63,7 @@ class AwsSession:
         clock: Clock,
         identity: Identity | None = None,
     ) -> None:
-        self.identity = identity or Identity(region, endpoint, profile)
+        self.identity: Identity = identity or Identity(region, endpoint, profile)
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kstream-aws")
         self._keys: Keys | None = None

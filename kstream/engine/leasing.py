@@ -78,7 +78,7 @@ class Leasing:
     """`Assignment` over a `LeaseStore`. ``run`` drives it; ``events`` tells what it decided."""
 
     def __init__(self, store: LeaseStore, member: Member, world: World) -> None:
-        self.group = member.group
+        self.group: Group = member.group
         self._store = store
         self._stream = member.stream
         self._name = member.name

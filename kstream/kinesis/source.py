@@ -72,7 +72,7 @@ class Source:
         self.options = options
         self.pacing = pacing
         self.ring = ring
-        self.time = ServiceClock(clock)
+        self.time: ServiceClock = ServiceClock(clock)
         self.retention: int = 0
         """As the last summary had it (ms); 0 before the first."""
         self.polled = 0

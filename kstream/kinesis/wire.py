@@ -73,7 +73,9 @@ class _Event(Struct):
     children: list[_Child] | None = field(name="ChildShards", default=None)
 
 
-class _Entry(Struct, gc=False, omit_defaults=True):
+class _Placed(Struct, gc=False, omit_defaults=True):
+    """A `PutEntry` whose hash key is text, as the wire has it."""
+
     data: bytes = field(name="Data")
     key: str | None = field(name="PartitionKey", default=None)
     hash_key: str | None = field(name="ExplicitHashKey", default=None)
@@ -94,7 +96,7 @@ class _Iterator(Struct):
     iterator: str = field(name="ShardIterator")
 
 
-encode = msgspec.json.Encoder().encode
+encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 """Return a request as JSON."""
 
 _GOT = msgspec.json.Decoder(_Got)
@@ -170,10 +172,12 @@ def pushed_of(body: bytes) -> Pushed:
 
 def put_body(entries: Sequence[PutEntry], address: Mapping[str, str]) -> bytes:
     """Return the request of PutRecords."""
-    records = [
-        _Entry(each.data, each.key, None if each.hash_key is None else str(each.hash_key))
-        for each in entries
-    ]
+    records: Sequence[PutEntry | _Placed] = entries
+    if any([each.hash_key is not None for each in entries]):
+        records = [
+            each if each.hash_key is None else _Placed(each.data, each.key, str(each.hash_key))
+            for each in entries
+        ]
     return encode({"Records": records, **address})
 
 

@@ -42,11 +42,11 @@ class FakeShard:
         self.records: list[Record] = []
         self.newest: int = now
         """When the last record arrived (ms)."""
-        self.writes = Limit(1000)
-        self.bytes_in = Limit(MIB)
-        self.reads = Limit(5)
-        self.bytes_out = Limit(2 * MIB)
-        self.iterators = Limit(5)
+        self.writes: Limit = Limit(1000)
+        self.bytes_in: Limit = Limit(MIB)
+        self.reads: Limit = Limit(5)
+        self.bytes_out: Limit = Limit(2 * MIB)
+        self.iterators: Limit = Limit(5)
         self._ends: list[int] = []  # bytes from the first record ever through each of `records`
         self._written = 0
         self._index = 0

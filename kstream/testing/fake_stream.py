@@ -49,7 +49,7 @@ class FakeStream:
         """Those that are listed, oldest first."""
         self.parents: dict[ShardId, tuple[ShardId, ...]] = {}
         """Those of every shard there ever was."""
-        self.lists = Limit(1000)
+        self.lists: Limit = Limit(1000)
         self.seen: Counter[str] = Counter()
         """How often the service was in one of its moods: ``stale``, ``hole``, ``empty``,
         ``throttled``, ``takeover``."""

@@ -24,7 +24,7 @@ class FakeTable:
     """Items by primary key. An item is replaced, never edited, so that old ones can be read."""
 
     def __init__(self, definition: Mapping[str, Any], ready: float) -> None:
-        self.definition = dict(definition)
+        self.definition: dict[str, Any] = dict(definition)
         self.ready = ready
         """When it is ACTIVE (monotonic seconds)."""
         kinds = {

@@ -28,7 +28,7 @@ __all__ = ["S3Client", "pause"]
 
 T = TypeVar("T")
 
-logger = logging.getLogger("kstream.s3")
+logger: Final[logging.Logger] = logging.getLogger("kstream.s3")
 
 _THREADS: Final = 16
 """Requests at once. Each may hold one part of a large object."""

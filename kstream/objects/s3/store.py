@@ -31,7 +31,7 @@ from .sealing import Seal, check_answer, opened, seal_of, sealed
 
 __all__ = ["S3Objects"]
 
-logger = logging.getLogger("kstream.s3")
+logger: Final[logging.Logger] = logging.getLogger("kstream.s3")
 
 _PROBE: Final = ".kstream-probe"
 _PROBE_BODY: Final = b"kstream asks whether this store honours If-None-Match. It may be deleted.\n"
