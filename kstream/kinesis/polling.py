@@ -34,7 +34,7 @@ __all__ = ["PollingReader"]
 
 _FIRST_PAUSE: Final = 0.2
 """Seconds until the tip is looked at again after records came: a shard's share of 5 a second."""
-_GROWTH: Final = 1.5
+_GROWTH: Final = 2.0
 _MOST: Final = 8 << 20
 """Bytes asked for at most: an answer of 10 MiB closes the shard for 5 s."""
 _GUESS: Final = 1024
