@@ -25,7 +25,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from ..aws.errors import AccessRefused, ExpiredToken, InUse
 from ..record import Record
@@ -144,12 +144,12 @@ class Records(Struct):
     """The service's clock (ms) when it answered; 0 if it did not say."""
 
 
-class PutEntry(Struct, frozen=True, gc=False):
+class PutEntry(Struct, frozen=True, gc=False, omit_defaults=True):
     """One record of PutRecords. ``hash_key``: ExplicitHashKey."""
 
-    data: bytes
-    key: str | None
-    hash_key: int | None = None
+    data: bytes = field(name="Data")
+    key: str | None = field(name="PartitionKey", default=None)
+    hash_key: int | None = field(name="ExplicitHashKey", default=None)
 
 
 class Put(Struct, frozen=True, gc=False):

@@ -241,6 +241,8 @@ def plan_plain(
     plan = Plan([], [], [], [], ordered and layout.placed)
     turns: dict[str, int] = {}
     placed, largest = layout.placed, layout.largest - 4 * LONGEST_KEY
+    in_order, levels, puts = plan.ordered, plan.levels, plan.puts
+    put_next, group_next, owner_next = puts.append, plan.groups.append, plan.owners.append
     for number, entry in enumerate(entries):
         key, data, point = entry.key, entry.data, entry.hash_key
         if not (
@@ -262,20 +264,20 @@ def plan_plain(
                 point = None
             elif key is None:
                 point = spreader.place() if point is None else point
-        put = len(plan.puts)
+        put = len(puts)
         level = 0
-        if key is None or not plan.ordered:
+        if key is None or not in_order:
             plan.keyless = plan.keyless or key is None
-            plan.groups.append(-1 - put)
+            group_next(-1 - put)
         else:
             level = turns.get(key, 0)
             turns[key] = level + 1
-            plan.groups.append(key)
-        if level == len(plan.levels):
-            plan.levels.append([])
-        plan.levels[level].append(put)
-        plan.owners.append(number)
-        plan.puts.append(PutEntry(data, _wire_key(key, point), point))
+            group_next(key)
+        if level == len(levels):
+            levels.append([])
+        levels[level].append(put)
+        owner_next(number)
+        put_next(PutEntry(data, _wire_key(key, point) if key is None else key, point))
     plan.simple = plan.ordered and not plan.keyless
     return plan
 
