@@ -142,8 +142,11 @@ async def _letters(wanted: Wanted) -> DeadLetters | None:
 
 
 async def _sinks(wanted: Wanted) -> dict[str, Sink | TransactionalSink]:
-    # What was begun under other dedup limits may hold other records: it must be told apart.
+    # What was begun under other dedup limits may hold other records: it must be told apart. So may
+    # what was read as the KCL does, which drops aggregates.
     decides = "" if wanted.dedup is None else repr(wanted.dedup)
+    if query_of(wanted.stream).get("out_of_range", "deliver") != "deliver":
+        decides += " out of range as the KCL"
     return {
         name: await open_sink(sink, settings=decides) if isinstance(sink, str) else sink
         for name, sink in wanted.sinks.items()
