@@ -35,7 +35,7 @@ _ROOT: Final = Path(__file__).parents[1]
 _ENVIRONMENTS: Final = _ROOT / ".venv" / "peers"
 _SHARDS: Final = 4
 _ROUNDS: Final = 3
-_PATIENCE: Final = 240.0
+_PATIENCE: Final = 120.0
 
 
 class Peer(Struct, frozen=True):

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, cast
 
-__all__ = ["Answers", "Connection", "respond", "run", "running"]
+__all__ = ["Answers", "Connection", "head", "respond", "run", "running"]
 
 _HEAD: Final = (
     b"HTTP/1.1 %d OK\r\nDate: Sun, 22 Nov 2026 21:00:00 GMT\r\n"
@@ -17,9 +17,14 @@ _HEAD: Final = (
 )
 
 
+def head(length: int, status: int = 200) -> bytes:
+    """Return what stands before a body of *length* bytes."""
+    return _HEAD % (status, length)
+
+
 def respond(body: bytes, status: int = 200) -> bytes:
     """Return a whole answer."""
-    return _HEAD % (status, len(body)) + body
+    return head(len(body), status) + body
 
 
 class Connection(asyncio.Protocol):

@@ -26,7 +26,7 @@ from kstream.core.packing import pack
 from kstream.keyspace import KEYSPACE_END
 from kstream.record import Entry
 
-from .stub_http import Connection, respond, run
+from .stub_http import Connection, head, respond, run
 
 __all__ = ["ARN", "KEYS", "STREAM", "per_page"]
 
@@ -86,7 +86,8 @@ class Kinesis:
 
     def __init__(self, shards: int, pages: int, size: int, *, aggregated: bool) -> None:
         self._pages = pages
-        self._page = _page(size, aggregated=aggregated) if pages else b""
+        page = _page(size, aggregated=aggregated) if pages else b""
+        self._made = [page.replace(b"@@@@@@@@", b"%08d" % number) for number in range(pages)]
         self._shards = [f"shardId-{n:012d}" for n in range(shards)]
         self._step = KEYSPACE_END // shards
         self._places: dict[str, str] = {}
@@ -105,7 +106,7 @@ class Kinesis:
     def __call__(self, action: str, body: bytes, connection: Connection) -> bytes:
         self._calls[action] = self._calls.get(action, 0) + 1
         if action == "getrecords":
-            return self._records(body)
+            return self._records(body, connection)
         if action == "putrecords":
             return self._stored(body)
         if action == "getsharditerator":
@@ -119,17 +120,21 @@ class Kinesis:
         known = self._fixed.get(action)
         return respond(b"{}") if known is None else known
 
-    def _records(self, body: bytes) -> bytes:
+    def _records(self, body: bytes, connection: Connection) -> bytes:
         at = body.index(b'"ShardIterator"')
         start = body.index(b'"', body.index(b":", at)) + 1
         shard, _, page = body[start : body.index(b'"', start)].partition(b"/")
         number = int(page)
-        records, behind, following = b'{"Records":[]', 0, number
         if number < self._pages:
-            records = self._page.replace(b"@@@@@@@@", b"%08d" % number)
-            following, behind = number + 1, 1000
+            records, behind, following = self._made[number], 1000, number + 1
+        else:
+            records, behind, following = b'{"Records":[]', 0, number
         rest = b',"MillisBehindLatest":%d,"NextShardIterator":"%s/%d"}'
-        return respond(records + rest % (behind, shard, following))
+        rest %= (behind, shard, following)
+        # In pieces: four megabytes are not copied, let alone joined, for each call.
+        connection.transport.write(head(len(records) + len(rest)))
+        connection.transport.write(records)
+        return rest
 
     def _stored(self, body: bytes) -> bytes:
         answers = []
