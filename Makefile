@@ -40,7 +40,7 @@ servers: $(STAMP) ## install the servers of the tests: kinesis-mock, ministack, 
 	@$(BIN)/python -m tests.servers
 
 test: $(STAMP) ## unit, property, conformance, simulation and storm tests (under 3 min)
-	@$(PYTEST) -m 'not soak'
+	@$(PYTEST) -m 'not soak' -n 2 --dist loadgroup
 
 soak: $(STAMP) ## many more seeds and a longer storm: SEEDS=, SECONDS= (under 8 min)
 	@$(PYTEST) -m 'seeds or storm or soak'

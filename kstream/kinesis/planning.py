@@ -256,9 +256,7 @@ def plan_plain(
         ):
             why = _malformed(entry) or _unfit_as_it_is(entry, layout)
             if why is not None:
-                outcomes[number] = (
-                    why if isinstance(why, Failure) else Failure(why, retryable=False)
-                )
+                outcomes[number] = _refused(why)
                 continue
             if not placed:
                 point = None
@@ -280,6 +278,11 @@ def plan_plain(
         put_next(PutEntry(data, _wire_key(key, point) if key is None else key, point))
     plan.simple = plan.ordered and not plan.keyless
     return plan
+
+
+def _refused(why: Failure | str) -> Failure:
+    """Return the outcome of an entry that can never be written as it is."""
+    return why if isinstance(why, Failure) else Failure(why, retryable=False)
 
 
 def _wire_key(key: str | None, point: int | None) -> str | None:

@@ -81,8 +81,11 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Expect the known faults of each server where its tests meet them."""
+    """Expect the known faults of each server where its tests meet them; in a run on several
+    processes, keep all tests on servers in one, so that each server is started once a run."""
     for item in items:
+        if "servers" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("servers"))
         server = getattr(getattr(item, "cls", None), "server", None)
         name = getattr(item, "originalname", item.name)
         for fault in FAULTS.get(server, ()) if isinstance(server, str) else ():
