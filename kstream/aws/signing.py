@@ -43,8 +43,8 @@ def sign(endpoint: Endpoint, keys: Keys, headers: dict[str, str], body: bytes, n
     """Add to *headers* what makes a POST of *body* ours, at *now* (ms, the service's clock).
 
     ``SigV4Auth.add_auth`` is not used: it asks the operating system for the time, logs the
-    session's token, and takes the URL and the headers apart three times, which is a sixth of what
-    an empty GetRecords costs. The keys, the scope and the signature are botocore's.
+    session's token, and takes the URL and the headers apart three times: 30 us instead of 12, and a
+    thousand idle shards are asked hundreds of times a second. Scope and signature are botocore's.
     """
     stamp = datetime.fromtimestamp(now / 1000, UTC).strftime(_STAMP)
     headers["X-Amz-Date"] = stamp
