@@ -39,10 +39,10 @@ demo-aws: $(VENV)/.flights ## the same through Kinesis to S3, on servers that st
 servers: $(STAMP) ## install the servers of the tests: kinesis-mock, ministack, DynamoDB Local, SeaweedFS
 	@$(BIN)/python -m tests.servers
 
-test: $(STAMP) ## unit, property, conformance, simulation and storm tests (under 3 min)
+test: $(STAMP) ## unit, property, conformance, simulation and storm tests (under 4 min)
 	@$(PYTEST) -m 'not soak' -n 2 --dist loadgroup
 
-soak: $(STAMP) ## many more seeds and a longer storm: SEEDS=, SECONDS= (under 8 min)
+soak: $(STAMP) ## many more seeds and a longer storm: SEEDS=, SECONDS= (under 15 min)
 	@$(PYTEST) -m 'seeds or storm or soak'
 
 check: $(STAMP) ## lint, types, layers, public names, budgets, coverage of the core

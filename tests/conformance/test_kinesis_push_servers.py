@@ -30,7 +30,7 @@ class TestMinistackPushed(ReadingTests):
     """What has to do with resharding is tested on the fake: this server drops split shards."""
 
     keeps_to_bytes: ClassVar[bool] = False
-    moves_within: ClassVar[float] = 8.0
+    moves_within: ClassVar[float] = 11.0
 
     @pytest.fixture(autouse=True)
     def _server(

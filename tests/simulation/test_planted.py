@@ -75,7 +75,7 @@ def hunt(
     assert not missed
 
 
-@pytest.mark.seeds
+@pytest.mark.soak
 def test_the_general_generator_finds_every_planted_bug(capsys: pytest.CaptureFixture[str]) -> None:
     """ARCHITECTURE 12, MUST: histories are judged. A checker that never fires would be no judge."""
     hunt(list(BUGS), "memory", capsys)
