@@ -74,11 +74,9 @@ class ReshardPlan(Struct, frozen=True):
 
 def described(step: Step) -> str:
     """Return *step* in words, with ranges in hundredths of the ring."""
-    match step:
-        case SplitStep(keys, at):
-            return f"split {_share(keys)} at {at / KEYSPACE_END:.2%}"
-        case MergeStep(low, high):
-            return f"merge {_share(low)} with {_share(high)}"
+    if isinstance(step, SplitStep):
+        return f"split {_share(step.keys)} at {step.at / KEYSPACE_END:.2%}"
+    return f"merge {_share(step.low)} with {_share(step.high)}"
 
 
 def _share(keys: HashRange) -> str:
@@ -87,11 +85,9 @@ def _share(keys: HashRange) -> str:
 
 def changed(step: Step) -> tuple[tuple[HashRange, ...], tuple[HashRange, ...]]:
     """Return the ranges that *step* closes, and those it opens."""
-    match step:
-        case SplitStep(keys, at):
-            return (keys,), keys.split(at)
-        case MergeStep(low, high):
-            return (low, high), (low.joined(high),)
+    if isinstance(step, SplitStep):
+        return (step.keys,), step.keys.split(step.at)
+    return (step.low, step.high), (step.low.joined(step.high),)
 
 
 def steps_to(pieces: Iterable[HashRange], count: int) -> list[Step]:

@@ -13,6 +13,7 @@ from kstream.core.resharding import (
     changed,
     counts_to,
     described,
+    plan_of,
     steps_to,
 )
 from kstream.errors import UsageError
@@ -74,3 +75,12 @@ def test_a_number_of_shards_is_reached_by_doubling_and_halving() -> None:
     assert counts_to(4, 4) == []
     assert counts_to(3, 6) == [6]
     assert counts_to(200, 90) == [100, 90]
+
+
+def test_a_plan_tells_each_step_in_words_with_how_many_shards_there_are_then() -> None:
+    ranges = even_ranges(2)
+    plan = plan_of(ranges, steps_to(ranges, 3), seconds=30, source="a rule of thumb")
+    assert (plan.now, plan.count, plan.seconds) == (2, 3, 90)
+    assert [step.shards for step in plan.steps] == [3, 4, 3]
+    assert plan.steps[0].text == "split 0.00% to 50.00% at 33.33%"
+    assert plan.steps[2].text.startswith("merge 33.33% to 50.00% with")

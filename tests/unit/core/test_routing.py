@@ -27,6 +27,12 @@ def test_a_key_goes_to_the_open_shard_whose_range_holds_it(
     assert hash_key(key) in listing[router.of(key)].keys
 
 
+def test_an_open_shard_tells_its_keys_and_another_none() -> None:
+    router = Router(lineage(2))
+    assert router.keys_of(ShardId("1")) == even_ranges(2)[1]
+    assert router.keys_of(ShardId("closed")) is None
+
+
 def test_the_edges_of_ranges_belong_to_the_upper_shard() -> None:
     router = Router(lineage(2))
     middle = KEYSPACE_END // 2

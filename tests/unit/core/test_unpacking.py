@@ -79,6 +79,10 @@ def test_lengths_on_both_sides_of_every_varints_width(size: int, record_id: str 
         b"",
         b"\x0a\x01k",
         b"\x1a\x05\x08\x00\x1a\x01x\x0a\x01k",  # the table behind its record
+        b"\x0a\x01k\x1a\x07\x08\x00\x28\x01\x1a\x01x",  # such a field before the data
+        b"\x0a\x01k\x12\x01?\x1a\x07\x08\x00\x10\x00\x1a\x01x",  # a place that is no number
+        b"\x0a\x01k\x1a\x04\x08\x00\x1a\x00\x00",  # one byte more than there are records
+        b"\x0a\x01k\x1a\x09\x08\x00\x1a\x01x",  # a record that ends behind the message
         b"\x0a\x01k\x1a\x05\x1a\x01x\x08\x00",  # the data before the index
         b"\x0a\x01k\x1a\x07\x08\x00\x1a\x01x\x28\x01",  # a field of a later version
         b"\x0a\x01\xff\x1a\x05\x08\x00\x1a\x01x",  # a key that is not UTF-8
@@ -92,9 +96,21 @@ def test_what_no_producer_writes_is_taken_as_the_plain_way_takes_it(message: byt
     assert told(unpack(outer(data))) == split_aggregate(data)
 
 
+def test_what_is_no_aggregate_or_damaged_is_delivered_as_it_is() -> None:
+    data = wrapped(as_protobuf([UserRecord("k", b"x")]).SerializeToString())
+    for other in (b"", b"plain", data[:4], data[1:], data[:-1], data[:-1] + b"?"):
+        assert unpack(outer(other)) is None
+
+
 def test_a_record_id_stands_beside_tags_of_others() -> None:
     tags: dict[str, Any] = {"theirs": "x", "kstream-h:a": "eA=="}
     records = [UserRecord("k", b"x", None, "id", tags), UserRecord("k", b"y", None, None, tags)]
     message = as_protobuf(records).SerializeToString()
     assert ID_TAG.encode() in message
     assert told(unpack(outer(wrapped(message)))) == records
+
+
+def test_more_places_than_one_byte_counts() -> None:
+    records = [UserRecord("k", b"x", place) for place in range(200)]
+    data = wrapped(as_protobuf(records).SerializeToString())
+    assert told(unpack(outer(data))) == records
