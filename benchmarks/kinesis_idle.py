@@ -175,7 +175,7 @@ async def idle() -> tuple[list[float], float]:
         async with worker:
             async with asyncio.timeout(120):
                 await full.wait()
-            await asyncio.sleep(3 * _WINDOW)  # the first fetches of each shard, not yet calm
+            await asyncio.sleep(5 * _WINDOW)  # the first looks at each shard, its first checkpoint
             found = []
             for _ in range(_WINDOWS):
                 wall, cpu = time.perf_counter(), time.process_time()
