@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.servers.fixtures"]
 
 # A shared machine is slow at times; that is no failure of a property.
-settings.register_profile("kstream", deadline=None, print_blob=True)
+settings.register_profile(
+    "kstream", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("kstream")
 
 # These say how much is tested; whatever else is set would decide how kstream runs, on this machine
