@@ -21,7 +21,7 @@ _FRESH: Final = 5.0
 """Seconds for which a summary is believed: DescribeStreamSummary has 20 calls a second, and that
 for all of an account."""
 _LOOKS: Final = 2
-_LOOKS_A_SECOND: Final = 120
+_LOOKS_A_SECOND: Final = 80
 """At quiet shards, all together: each look costs half a millisecond of CPU, and a worker with a
 thousand of them has other work to do."""
 
