@@ -80,6 +80,7 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.hookimpl(tryfirst=True)  # before groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Expect the known faults of each server where its tests meet them; in a run on several
     processes, keep all tests on servers in one, so that each server is started once a run."""

@@ -1,6 +1,6 @@
 """Workers of ours in the lease table of a KCL 2.x application, with scripted workers of the KCL.
 
-``KSTREAM_SEEDS`` says how many seeds of trouble are played (a tenth of it, 30), ``KSTREAM_FIRST_SEED``
+``KSTREAM_SEEDS`` says how many seeds of trouble are played (a twentieth of it, 15), ``KSTREAM_FIRST_SEED``
 where to begin (0).
 """
 
@@ -19,7 +19,7 @@ from .kcl_story import wrong
 from .kcl_world import FAILOVER, KclWorld
 
 FIRST = int(os.environ.get("KSTREAM_FIRST_SEED", "0"))
-SEEDS = max(1, int(os.environ.get("KSTREAM_SEEDS", "300")) // 10)
+SEEDS = max(1, int(os.environ.get("KSTREAM_SEEDS", "300")) // 20)
 
 DYNAMO_KINDS = ("slow", "throttled", "refused", "lost", "twice", "late")
 """What goes wrong between a worker and the table."""

@@ -36,7 +36,6 @@ def digests(program: subprocess.Popen[str]) -> dict[str, str]:
     return found
 
 
-@pytest.mark.seeds
 @pytest.mark.parametrize(("ground", "count"), [("memory", 50), ("kinesis", 25)])
 def test_fifty_seeds_give_one_digest_each(ground: str, count: int) -> None:
     """ARCHITECTURE 12, MUST: the digest of the event trace of 50 seeds is equal alone, in reverse
