@@ -15,6 +15,9 @@ test: SECONDS ?= 15
 soak: SEEDS ?= 2000
 soak: SECONDS ?= 60
 
+# Processes that share the tests; 0: none beside pytest's own, for machines where time is judged.
+test: JOBS ?= 2
+
 # `LOCKED=1` (CI) installs exactly what .ci/constraints.txt names, by hash.
 LOCKED ?=
 
@@ -39,10 +42,10 @@ demo-aws: $(VENV)/.flights ## the same through Kinesis to S3, on servers that st
 servers: $(STAMP) ## install the servers of the tests: kinesis-mock, ministack, DynamoDB Local, SeaweedFS
 	@$(BIN)/python -m tests.servers
 
-test: $(STAMP) ## unit, property, conformance, simulation and storm tests (under 4 min)
-	@$(PYTEST) -m 'not soak' -n 2 --dist loadgroup
+test: $(STAMP) ## unit, property, conformance, simulation and storm tests (about 5 min)
+	@$(PYTEST) -m 'not soak' -n $(JOBS) --dist loadgroup
 
-soak: $(STAMP) ## many more seeds and a longer storm: SEEDS=, SECONDS= (under 15 min)
+soak: $(STAMP) ## many more seeds and a longer storm: SEEDS=, SECONDS= (about 16 min)
 	@$(PYTEST) -m 'seeds or storm or soak'
 
 check: $(STAMP) ## lint, types, layers, public names, budgets, coverage of the core
