@@ -30,6 +30,7 @@ from ..urls import Location
 from .changes import check_changes, is_changes, open_changes, region_of_changes
 
 if TYPE_CHECKING:
+    from ..aws.dynamo_http import HttpDynamo
     from ..kinesis.http import HttpKinesis
     from ..leases.dynamodb import DynamoTable
     from ..ports.seen import SeenStore
@@ -45,6 +46,7 @@ __all__ = [
     "describe_account",
     "kcl_companion",
     "open_bucket",
+    "open_database",
     "open_kinesis_control",
     "open_kinesis_stream",
     "open_region",
@@ -239,35 +241,34 @@ def default_table(stream: Location, group: str) -> Location:
 
 def open_table(location: Location, *, clock: Clock) -> DynamoTable:
     """Return the table at *location*, opened and made by its first call."""
-    _needs_extra("a DynamoDB table")
-    from ..aws.dynamo_http import open_dynamo
+    api = open_database(location, clock)
     from ..leases.dynamodb import DynamoTable
 
-    api = open_dynamo(
-        region=location.query.get("region"), endpoint=location.query.get("endpoint"), clock=clock
-    )
     return DynamoTable(api, location.path, clock=clock)
 
 
 def open_seen_table(location: Location) -> SeenStore:
     """Return the dedup runs in the table at *location*."""
-    _needs_extra("a DynamoDB table")
-    from ..aws.dynamo_http import open_dynamo
+    clock = SystemClock()
+    api = open_database(location, clock)
     from ..seen.dynamodb import DynamoSeen
 
-    clock = SystemClock()
-    api = open_dynamo(
+    return DynamoSeen(api, location.path, clock=clock)
+
+
+def open_database(location: Location, clock: Clock) -> HttpDynamo:
+    """Return DynamoDB where the query of *location* says it is. Asks nothing yet."""
+    _needs_extra("a DynamoDB table")
+    from ..aws.dynamo_http import open_dynamo
+
+    return open_dynamo(
         region=location.query.get("region"), endpoint=location.query.get("endpoint"), clock=clock
     )
-    return DynamoSeen(api, location.path, clock=clock)
 
 
 def open_region_groups(stream: Location, *, clock: Clock) -> Groups:
     """Return the groups that keep a table of their own beside the Kinesis stream *stream*."""
-    _needs_extra("a DynamoDB table")
-    from ..aws.dynamo_http import open_dynamo
-
-    api = open_dynamo(region=_region(stream), endpoint=None, clock=clock)
+    api = open_database(default_table(stream, ""), clock)
     return _RegionGroups(
         api, stream, lambda group: open_table(default_table(stream, group), clock=clock)
     )

@@ -34,14 +34,13 @@ def open_kcl(url: str | None, *, clock: Clock) -> KclPlace | None:
     of it yet. Raises `ConfigError`, `MissingExtra`."""
     if url is None or not url.startswith("kcl2:"):
         return None
-    from ..aws.dynamo_http import open_dynamo
-    from .amazon import kcl_companion
+    from .amazon import kcl_companion, open_database
 
     location = parse_url(url)
     kcl_companion(location)  # checks name and query
     query = location.query
     return KclPlace(
-        open_dynamo(region=query.get("region"), endpoint=query.get("endpoint"), clock=clock),
+        open_database(location, clock),
         location.path,
         parse_duration(query.get("failover", "10s")),
         query.get("initial"),
