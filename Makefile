@@ -15,8 +15,8 @@ test: SECONDS ?= 15
 soak: SEEDS ?= 2000
 soak: SECONDS ?= 60
 
-# Processes that share the tests; 0: none beside pytest's own, for machines where time is judged.
-test: JOBS ?= 2
+# Processes that share the tests; 0: none beside pytest's own.
+JOBS ?= 2
 
 # `LOCKED=1` (CI) installs exactly what .ci/constraints.txt names, by hash.
 LOCKED ?=
@@ -25,7 +25,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed$(if $(LOCKED),-locked)
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
-PYTEST = KSTREAM_SEEDS=$(SEEDS) KSTREAM_STORM_SECONDS=$(SECONDS) $(BIN)/python -m pytest
+PYTEST = KSTREAM_SEEDS=$(SEEDS) KSTREAM_STORM_SECONDS=$(SECONDS) $(BIN)/python -m pytest -n $(JOBS)
 say = @printf '\033[1m== %s\033[0m\n' '$(1)'
 
 .PHONY: help demo demo-aws servers test soak check bench peers bench-peers constraints clean
@@ -42,10 +42,10 @@ demo-aws: $(VENV)/.flights ## the same through Kinesis to S3, on servers that st
 servers: $(STAMP) ## install the servers of the tests: kinesis-mock, ministack, DynamoDB Local, SeaweedFS
 	@$(BIN)/python -m tests.servers
 
-test: $(STAMP) ## unit, property, conformance, simulation and storm tests (about 5 min)
-	@$(PYTEST) -m 'not soak' -n $(JOBS) --dist loadgroup
+test: $(STAMP) ## unit, property, conformance, simulation and storm tests (under 4 min)
+	@$(PYTEST) -m 'not soak'
 
-soak: $(STAMP) ## many more seeds and a longer storm: SEEDS=, SECONDS= (about 16 min)
+soak: $(STAMP) ## many more seeds and a longer storm: SEEDS=, SECONDS= (about 10 min)
 	@$(PYTEST) -m 'seeds or storm or soak'
 
 check: $(STAMP) ## lint, types, layers, public names, budgets, coverage of the core

@@ -6,7 +6,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.servers.fixtures"]
+pytest_plugins = ["tests.servers.fixtures", "tests.sharing"]
 
 # A shared machine is slow at times; that is no failure of a property.
 settings.register_profile(

@@ -80,13 +80,9 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.hookimpl(tryfirst=True)  # before groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Expect the known faults of each server where its tests meet them; in a run on several
-    processes, keep all tests on servers in one, so that each server is started once a run."""
+    """Expect the known faults of each server where its tests meet them."""
     for item in items:
-        if "servers" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("servers"))
         server = getattr(getattr(item, "cls", None), "server", None)
         name = getattr(item, "originalname", item.name)
         for fault in FAULTS.get(server, ()) if isinstance(server, str) else ():
