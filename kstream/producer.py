@@ -177,7 +177,7 @@ class Producer(Generic[T]):
         `ClosedError`, and `DeliveryError` when failures nobody was told of fill half the budget.
         """
         data: Any = value if self._codec is None else self._codec.encode(value)
-        entry, sender = Entry(data, key, id, headers, hash_key), self._entered()
+        sender, entry = self._sender or self._entered(), Entry(data, key, id, headers, hash_key)
         return sender.accept_at_once(entry) or await sender.accept(entry)
 
     def enqueue_nowait(

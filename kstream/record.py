@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from msgspec import UNSET, Struct, field
 from typing_extensions import TypeVar
@@ -15,9 +15,22 @@ __all__ = ["Batch", "Entry", "Failure", "Outcome", "Receipt", "Record", "ShardEn
 
 T = TypeVar("T", default=bytes)
 
+if TYPE_CHECKING:
+    Milliseconds = int
+else:
+    Milliseconds = int | float
+    """Kinesis tells seconds: so they stand in a record between decoding and the end of that."""
 
-class Record(Struct, Generic[T]):
-    """One record of a stream. Wire formats decode straight into it; treat it as immutable.
+_ON_THE_WIRE = {
+    "sequence": "SequenceNumber",
+    "arrived": "ApproximateArrivalTimestamp",
+    "key": "PartitionKey",
+    "data": "Data",
+}
+
+
+class Record(Struct, Generic[T], rename=_ON_THE_WIRE):
+    """One record of a stream. Kinesis's JSON decodes straight into it; treat it as immutable.
 
     ``arrived`` is the service's arrival time in milliseconds since the epoch. ``id`` is the
     producer's record ID, kept over its retries. ``key`` is ``None`` where the stream gives no
@@ -26,7 +39,7 @@ class Record(Struct, Generic[T]):
     """
 
     sequence: int
-    arrived: int
+    arrived: Milliseconds
     key: str | None
     data: bytes
     id: str | None = None

@@ -7,11 +7,13 @@ would cost as much again as the bytes do.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from hashlib import md5
+from itertools import islice
 from typing import Final
 
 from msgspec import Struct
 
-from ..keyspace import md5
 from ..record import Entry
 from .aggregation import DIGEST_SIZE, ID_TAG, MAGIC
 
@@ -26,7 +28,7 @@ _EMPTY: Final = len(MAGIC) + DIGEST_SIZE
 _SHORT: Final = 2048
 """Lengths and indexes below this come from a table."""
 _WIDE: Final = 256
-"""So do IDs of fewer bytes."""
+"""So do the heads of IDs of fewer bytes."""
 
 
 def _varint(number: int) -> bytes:
@@ -52,10 +54,6 @@ _RECORDS: Final = [b"\x1a" + number for number in _VARINTS]
 """The beginning of a record of so many bytes."""
 _KEYS: Final = [b"\x08%b\x1a" % number for number in _VARINTS]
 """The field with a key's index, and the tag of the data, its usual neighbour."""
-_TABLE: Final = [b"\x0a" + width for width in _VARINTS[:_WIDE]]
-"""What stands before a key of so many bytes in the table..."""
-_TABLE_SIZES: Final = [len(head) + width for width, head in enumerate(_TABLE)]
-"""...and how much they take together."""
 _IDS: Final = [_tag_head(ID_TAG, size) for size in range(_WIDE)]
 """The tag of an ID of so many bytes, up to the ID itself."""
 
@@ -100,51 +98,55 @@ def _packed(
     """Return the aggregate of the entries from *begin* on that fit into it, at least one."""
     keys: dict[str, int] = {}
     points: dict[int, int] = {}
+    table: list[bytes] = []
     parts: list[bytes] = []
-    size, where = _EMPTY, 0
-    for number in range(begin, len(entries)):
-        entry = entries[number]
-        key, point, data = entry.key, entry.hash_key, entry.data
+    size, count = _EMPTY, 0
+    for entry in islice(entries, begin, None):
+        key, data, point, extra = entry.key, entry.data, entry.hash_key, b""
         if key is None:
             key, point = "", place if point is None else point
-        index, new = keys.get(key, -1), 0
+        index, field = keys.get(key, -1), b""
         if index < 0:
-            index, new = len(keys), _table_size(key)
+            index, field = len(keys), _key_field(key)
         head = _KEYS[index] if index < _SHORT else b"\x08%b\x1a" % _varint(index)
         if point is not None:
-            where = points.get(point, -1)
-            if where < 0:
-                where, new = len(points), new + _table_size(str(point))
-            head = b"%b\x10%b\x1a" % (head[:-1], _varint(where))
-        id_tag = record_id = extra = b""
+            head = b"%b\x10%b\x1a" % (head[:-1], _varint(points.get(point, len(points))))
+            size += 0 if point in points else len(_place_field(point))
+        length = len(data)
+        span = _VARINTS[length] if length < _SHORT else _varint(length)
+        id_tag = record_id = b""
         if entry.id is not None:
             record_id = entry.id.encode()
             width = len(record_id)
             id_tag = _IDS[width] if width < _WIDE else _tag_head(ID_TAG, width)
         if entry.headers or entry.replay:
             extra = _tags(tags(entry))
-        length = len(data)
-        span = _VARINTS[length] if length < _SHORT else _varint(length)
         total = len(head) + len(span) + length + len(id_tag) + len(record_id) + len(extra)
         record = _RECORDS[total] if total < _SHORT else b"\x1a" + _varint(total)
-        size += new + len(record) + total
+        size += len(field) + len(record) + total
         if size > limit and parts:
-            return Packed(_sealed(keys, points, parts), number - begin)
-        if new:
+            break
+        if field:
             keys[key] = index
-            if point is not None:
-                points[point] = where
+            table.append(field)
+        if point is not None:
+            points.setdefault(point, len(points))
         parts += (record, head, span, data, id_tag, record_id, extra)
-    return Packed(_sealed(keys, points, parts), len(entries) - begin)
+        count += 1
+    message = b"".join(table + [_place_field(point) for point in points] + parts)
+    # Not `keyspace.md5`: on many bytes OpenSSL's is the faster one.
+    digest = md5(message, usedforsecurity=False).digest()
+    return Packed(b"%b%b%b" % (MAGIC, message, digest), count)
 
 
-def _table_size(text: str) -> int:
-    """Return the bytes of *text* in a table."""
-    width = len(text)
-    if text.isascii() and width < _WIDE:
-        return _TABLE_SIZES[width]
-    width = len(text.encode())
-    return 1 + len(_varint(width)) + width
+@lru_cache(maxsize=1 << 14)
+def _key_field(key: str) -> bytes:
+    """Return *key* as it stands in the table."""
+    return _delimited(b"\x0a", key.encode())
+
+
+def _place_field(point: int) -> bytes:
+    return _delimited(b"\x12", b"%d" % point)
 
 
 def _tags(tags: Mapping[str, str] | None) -> bytes:
@@ -154,15 +156,3 @@ def _tags(tags: Mapping[str, str] | None) -> bytes:
             for name, value in (tags or {}).items()
         ]
     )
-
-
-def _sealed(keys: dict[str, int], points: dict[int, int], parts: list[bytes]) -> bytes:
-    tables: list[bytes] = []
-    for key in keys:
-        text = key.encode()
-        width = len(text)
-        tables += (_TABLE[width] if width < _WIDE else b"\x0a" + _varint(width), text)
-    tables += [_delimited(b"\x12", b"%d" % point) for point in points]
-    message = b"".join(tables + parts)
-    digest: bytes = md5(message).digest()
-    return MAGIC + message + digest

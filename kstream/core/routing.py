@@ -18,6 +18,9 @@ __all__ = ["Router", "kafka_partition", "murmur2", "spread"]
 _GOLDEN: Final = 0x9E3779B97F4A7C15F39CC0605CEDC835
 """2**128 divided by the golden ratio, made odd: its multiples spread most evenly."""
 
+_KNOWN: Final = 1 << 15
+"""Keys a router remembers: some 5 MiB at most with keys of common length."""
+
 
 def spread(number: int) -> int:
     """Return a hash key for the *number*-th record that has no partition key.
@@ -43,6 +46,8 @@ class Router:
         """The open shards, along the ring."""
         self.edges: list[bytes] = [keys.start.to_bytes(16, "big") for keys in self._open.values()]
         """Where each begins. Big-endian, as digests are: both compare as the numbers they are."""
+        self.known: dict[str, int] = {}
+        """The places of the keys that were asked for of late, `place_of` without the call."""
 
     def at(self, point: int) -> ShardId:
         """Return the shard that holds hash key *point*."""
@@ -52,6 +57,14 @@ class Router:
     def of(self, key: str) -> ShardId:
         """Return the shard that holds partition key *key*."""
         return self.ids[bisect_right(self.edges, md5(key.encode()).digest()) - 1]
+
+    def place_of(self, key: str) -> int:
+        """Return the index in `ids` of the shard that holds partition key *key*, and know it."""
+        place = bisect_right(self.edges, md5(key.encode()).digest()) - 1
+        if len(self.known) >= _KNOWN:
+            self.known.clear()  # those still in use are soon back
+        self.known[key] = place
+        return place
 
     def keys_of(self, shard: ShardId) -> HashRange | None:
         """Return the hash keys of an open shard, ``None`` if it was none of the listing's."""

@@ -121,10 +121,20 @@ class Sender:
         Nearly every record passes here, for less than a coroutine costs. Raises as `accept_now`,
         except `BufferFull`.
         """
-        if not self._accepted & _YIELD_EVERY or not self._open:
+        number = self._accepted
+        if not number & _YIELD_EVERY or not self._open:
             return None
         size = size_of(entry, self._largest)
-        return self._put(entry, size) if self._room.take(size) else None
+        if not self._room.take(size):
+            return None
+        # What `_put` does, without the call.
+        self._accepted = number = number + 1
+        record_id = entry.id
+        if record_id is None:
+            record_id = entry.id = self._prefix + str(number)
+        delivery = Delivery(record_id, entry, size, number, self._monotonic())
+        (self._only or self._lane(delivery)).put(delivery)
+        return delivery
 
     def accept_now(self, entry: Entry) -> Delivery:
         """Return the delivery of *entry*.
@@ -137,11 +147,16 @@ class Sender:
             raise BufferFull(f"{self._room.used} of {self._room.limit} bytes are in use")
         return self._put(entry, size)
 
+    def share(self) -> None:
+        """Let other threads accept records, too. Before the first of them does."""
+        self._room.share()
+
     def accept_from_thread(self, entry: Entry) -> Delivery | None:
         """Return the delivery of *entry*, or ``None`` without room: then `accept` it on the loop.
 
-        For any thread but the loop's. A thread's records keep their order, also among those that
-        it then accepts on the loop. Raises what `accept_now` does, except `BufferFull`.
+        For any thread but the loop's, after `share`. A thread's records keep their order, also
+        among those that it then accepts on the loop. Raises what `accept_now` does, except
+        `BufferFull`.
         """
         size = self._size(entry)
         inlet = self._inlet

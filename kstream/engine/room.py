@@ -12,16 +12,21 @@ __all__ = ["Room"]
 class Room:
     """Never hands out more than ``limit`` bytes at once.
 
-    Any thread may `take`; everything else is for one loop.
+    For one loop. Once it is `share`d, any thread may `take`.
     """
 
-    __slots__ = ("_lock", "_waiting", "limit", "used")
+    __slots__ = ("_lock", "_shared", "_waiting", "limit", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit: int = limit
         self.used: int = 0
         self._lock = threading.Lock()
+        self._shared = False
         self._waiting: deque[tuple[int, asyncio.Future[bool]]] = deque()
+
+    def share(self) -> None:
+        """Let other threads take, too: from now on every `take` costs a lock."""
+        self._shared = True
 
     @property
     def wanted(self) -> bool:
@@ -32,12 +37,13 @@ class Room:
         """Take *size* bytes if they are free and nobody waits for some already."""
         if self._waiting:
             return False
-        with self._lock:  # as `_reserve`, without the call: every record comes here
-            used = self.used + size
-            if used > self.limit:
-                return False
-            self.used = used
-            return True
+        if self._shared:
+            return self._reserve(size)
+        used = self.used + size
+        if used > self.limit:
+            return False
+        self.used = used
+        return True
 
     async def wait(self, size: int) -> bool:
         """Wait for *size* bytes. True: they are taken. False: `turn_away` was called.

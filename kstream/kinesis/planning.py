@@ -18,7 +18,7 @@ from msgspec import Struct
 from ..core.aggregation import MAGIC
 from ..core.packing import OUTER_KEY, Packed, pack
 from ..core.routing import Router, spread
-from ..keyspace import KEYSPACE_END, hash_key, md5
+from ..keyspace import KEYSPACE_END, hash_key
 from ..record import Entry, Failure, Outcome
 from .api import PutEntry
 from .layout import Layout
@@ -154,6 +154,7 @@ def _routed(
     """Return the entries of each shard, those with neither key nor place, and whether some have
     a place and no key."""
     edges = [b""] if router is None else router.edges
+    known = {} if router is None else router.known
     lanes: list[list[int]] = [[] for _ in edges]
     keyless: list[int] = []
     free = False
@@ -164,13 +165,15 @@ def _routed(
             and entry.data.__class__ is bytes
             and entry.headers is None
             and entry.hash_key is None
-            and 0 < len(key) <= LONGEST_KEY
-            and key.isascii()
-            and (name is None or (name.__class__ is str and len(name) > 0 and name.isascii()))
+            and (name is None or (name.__class__ is str and name.isascii() and name))
         ):
-            place = bisect_right(edges, md5(key.encode()).digest()) - 1
-            lanes[place].append(number)
-        elif (why := _malformed(entry)) is not None:
+            place = known.get(key)  # a key that is known is known to be one
+            if place is None and 0 < len(key) <= LONGEST_KEY and key.isascii():
+                place = 0 if router is None else router.place_of(key)
+            if place is not None:
+                lanes[place].append(number)
+                continue
+        if (why := _malformed(entry)) is not None:
             outcomes[number] = Failure(why, retryable=False)
         elif entry.key is None and entry.hash_key is None:
             keyless.append(number)

@@ -1,14 +1,14 @@
 """Kinesis's JSON, request and answer, from and to the values of `kinesis.api`.
 
-The hot answers go from bytes to structs in one call of msgspec, base64 included, and from there
-in one loop: a sequence number is a string of 56 digits on the wire and an integer here, an
-instant a float of seconds there and milliseconds here.
+The hot answers go from bytes to records in one call of msgspec, base64 and the 56 digits of a
+sequence number included. One loop makes milliseconds of an instant, which is a float of seconds
+on the wire.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, assert_never
+from typing import Any, Generic, TypeVar, assert_never
 
 import msgspec
 from msgspec import Struct, field
@@ -44,11 +44,14 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 # -- what stands on the wire -----------------------------------------------------------------------
 
 
-class _Record(Struct, gc=False, kw_only=True):  # in the order of the wire
+class _Record(Struct, gc=False, kw_only=True):
+    """A record that lacks what a `Record` must have, such as a key: AUTO distribution."""
+
     sequence: str = field(name="SequenceNumber")
     arrived: float = field(name="ApproximateArrivalTimestamp", default=0.0)
     data: bytes = field(name="Data")
@@ -59,15 +62,11 @@ class _Child(Struct):
     shard: str = field(name="ShardId")
 
 
-class _Got(Struct):
-    records: list[_Record] = field(name="Records")
+class _Found(Struct, Generic[R]):
+    """The answer of GetRecords, and an event of SubscribeToShard."""
+
+    records: list[R] = field(name="Records")
     next_iterator: str | None = field(name="NextShardIterator", default=None)
-    behind: int | None = field(name="MillisBehindLatest", default=None)
-    children: list[_Child] | None = field(name="ChildShards", default=None)
-
-
-class _Event(Struct):
-    records: list[_Record] = field(name="Records")
     continuation: str | None = field(name="ContinuationSequenceNumber", default=None)
     behind: int | None = field(name="MillisBehindLatest", default=None)
     children: list[_Child] | None = field(name="ChildShards", default=None)
@@ -99,8 +98,9 @@ class _Iterator(Struct):
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 """Return a request as JSON."""
 
-_GOT = msgspec.json.Decoder(_Got)
-_EVENT = msgspec.json.Decoder(_Event)
+# Not strict: a sequence number is text on the wire, and becomes the integer that it spells.
+_FOUND = msgspec.json.Decoder(_Found[Record[bytes]], strict=False)
+_INCOMPLETE = msgspec.json.Decoder(_Found[_Record])
 _STORED = msgspec.json.Decoder(_PutAnswer)
 _ITERATOR = msgspec.json.Decoder(_Iterator)
 
@@ -116,24 +116,40 @@ def decoded(decoder: msgspec.json.Decoder[T], body: Body, action: str) -> T:
 # -- records ---------------------------------------------------------------------------------------
 
 
-def _records(found: list[Any]) -> tuple[list[Record], int]:
-    """Make a list of `_Record` into one of `Record`, in place; return it, and the bytes of data
-    and keys: those of the keys as if all were as long as the first and the last on average."""
-    # In one loop, and in place: each record's memory is looked at while it is still at hand. A
-    # second list, or a second loop, costs a fifth more.
-    size = 0
+def _found(body: Body, action: str) -> tuple[_Found[Record[bytes]], int]:
+    """Return the records in *body*, and their bytes. Raises `Unavailable`."""
     try:
-        for at, each in enumerate(found):
-            data = each.data
-            size += len(data)
-            arrived = int(each.arrived * 1000 + 0.5)
-            found[at] = Record(int(each.sequence), arrived, each.key, data)
-    except (ValueError, OverflowError):
-        raise Unavailable("a record whose sequence number or instant is no number") from None
-    if found:
-        ends = len(found[0].key or "") + len(found[-1].key or "")
-        size += ends * len(found) // 2
-    return found, size
+        found = _FOUND.decode(body)
+    except msgspec.MsgspecError:
+        found = _completed(decoded(_INCOMPLETE, body, action))
+    try:
+        return found, _finish(found.records)
+    except OverflowError:
+        raise Unavailable("a record whose instant is no number") from None
+
+
+def _completed(found: _Found[_Record]) -> _Found[Record[bytes]]:
+    try:
+        records = [
+            Record(int(each.sequence), each.arrived, each.key, each.data)  # type: ignore[arg-type]
+            for each in found.records
+        ]
+    except ValueError:
+        raise Unavailable("a record whose sequence number is no number") from None
+    return _Found(records, found.next_iterator, found.continuation, found.behind, found.children)
+
+
+def _finish(records: list[Record]) -> int:
+    """Turn the instants of *records* from seconds into milliseconds. Return the bytes of data and
+    keys: those of the keys as if all were as long as the first and the last on average."""
+    size = 0
+    for each in records:
+        size += len(each.data)
+        each.arrived = int(each.arrived * 1000 + 0.5)
+    if records:
+        ends = len(records[0].key or "") + len(records[-1].key or "")
+        size += ends * len(records) // 2
+    return size
 
 
 def _children(found: list[_Child] | None) -> tuple[ShardId, ...]:
@@ -142,13 +158,12 @@ def _children(found: list[_Child] | None) -> tuple[ShardId, ...]:
 
 def records_of(answer: Answer) -> Records:
     """Return the answer of GetRecords."""
-    got = decoded(_GOT, answer.body, "GetRecords")
-    records, size = _records(got.records)
+    found, size = _found(answer.body, "GetRecords")
     return Records(
-        records=records,
-        next_iterator=got.next_iterator or None,
-        behind=got.behind or 0,
-        children=_children(got.children),
+        records=found.records,
+        next_iterator=found.next_iterator or None,
+        behind=found.behind or 0,
+        children=_children(found.children),
         bytes=size,
         as_of=answer.at,
     )
@@ -156,13 +171,12 @@ def records_of(answer: Answer) -> Records:
 
 def pushed_of(body: bytes) -> Pushed:
     """Return one SubscribeToShardEvent."""
-    event = decoded(_EVENT, body, "SubscribeToShard")
-    records, size = _records(event.records)
+    found, size = _found(body, "SubscribeToShard")
     return Pushed(
-        records=records,
-        continuation=int(event.continuation) if event.continuation else None,
-        behind=event.behind or 0,
-        children=_children(event.children),
+        records=found.records,
+        continuation=int(found.continuation) if found.continuation else None,
+        behind=found.behind or 0,
+        children=_children(found.children),
         bytes=size,
     )
 

@@ -27,6 +27,18 @@ def test_a_key_goes_to_the_open_shard_whose_range_holds_it(
     assert hash_key(key) in listing[router.of(key)].keys
 
 
+def test_places_of_keys_are_remembered_truly_and_not_without_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kstream.core.routing._KNOWN", 10)
+    router = Router(lineage(7))
+    for number in range(100):
+        key = f"key {number % 33}"
+        place = router.known.get(key, router.place_of(key))
+        assert router.ids[place] == router.of(key)
+        assert len(router.known) <= 10
+
+
 def test_an_open_shard_tells_its_keys_and_another_none() -> None:
     router = Router(lineage(2))
     assert router.keys_of(ShardId("1")) == even_ranges(2)[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from kstream.engine.room import Room
@@ -41,6 +42,18 @@ def test_nobody_overtakes_who_waits() -> None:
         assert not room.take(1)
 
     asyncio.run(main())
+
+
+def test_shared_between_threads_it_hands_out_no_byte_twice() -> None:
+    room = Room(40_000)
+    room.share()
+
+    def take(_: int) -> int:
+        return sum(room.take(1) for _ in range(10_000))
+
+    with ThreadPoolExecutor(8) as threads:
+        taken = sum(threads.map(take, range(8)))
+    assert taken == room.used == 40_000
 
 
 def test_who_is_turned_away_has_taken_nothing() -> None:

@@ -76,6 +76,14 @@ def test_records_come_out_as_they_went_in(records: list[Record]) -> None:
     assert got.bytes == sum(len(each.data) for each in records) + ends
 
 
+@pytest.mark.parametrize("key", ["null", "NULL", "12", "1.5", "true", "false"])
+def test_a_key_that_reads_like_another_type_stays_text(key: str) -> None:
+    """Sequence numbers are read out of text; nothing else may be taken for what it looks like."""
+    sent = Record(FIRST, NOW, key, b"x")
+    (found,) = wire.records_of(said({"Records": [on_wire(sent)]})).records
+    assert found == sent
+
+
 @pytest.mark.parametrize("written", ["1.795381200123E9", "1795381200.123", "1795381200.1230001"])
 def test_an_instant_is_read_in_every_form_a_server_writes(written: str) -> None:
     body = (
@@ -104,6 +112,9 @@ def test_the_end_of_a_shard_has_children_and_no_iterator() -> None:
         b"<html>",
         b'{"Records": [{"SequenceNumber": "1"}]}',
         b'{"Records": [{"SequenceNumber": "one", "Data": ""}]}',
+        b'{"Records": [{"SequenceNumber": "1.5", "Data": "", "PartitionKey": "k"}]}',
+        b'{"Records": [{"SequenceNumber": "", "Data": "", "PartitionKey": "k"}]}',
+        b'{"Records": [{"SequenceNumber": "1", "PartitionKey": "k"}]}',
         b'{"Records": [{"SequenceNumber": "1", "Data": "", "ApproximateArrivalTimestamp": 1e999}]}',
     ],
 )
