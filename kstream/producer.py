@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Iterable
+from itertools import islice
 from types import TracebackType
-from typing import Any, Final, Generic, Self
+from typing import Any, Final, Generic, Self, cast
 
 from msgspec import structs
 from typing_extensions import TypeVar
@@ -13,7 +16,7 @@ from .clock import Clock, SystemClock, parse_duration, parse_size, unique_id
 from .engine.outbox import Delivery
 from .engine.producing import Sender
 from .engine.sending import Batching, ProducerStatistics, Sending, Writable
-from .errors import ClosedError, ConfigError, DeliveryError, Undelivered
+from .errors import ClosedError, ConfigError, DeliveryError, Undelivered, UsageError
 from .ports.codec import Codec
 from .ports.stream import Stream
 from .record import Entry, Receipt
@@ -23,6 +26,8 @@ __all__ = ["Batching", "Delivery", "Producer", "ProducerStatistics"]
 T = TypeVar("T", default=bytes)
 
 _BATCHING: Final = Batching()
+_TOGETHER: Final = 128
+"""Records that `enqueue_many` accepts at once, between two turns of the loop."""
 _SHOWN: Final = 1000
 """Undelivered records listed one by one in an exception's notes."""
 
@@ -193,6 +198,40 @@ class Producer(Generic[T]):
         data: Any = value if self._codec is None else self._codec.encode(value)
         return self._entered().accept_now(Entry(data, key, id, headers, hash_key))
 
+    async def enqueue_many(self, records: Iterable[tuple[str | None, T]]) -> list[Delivery]:
+        """Accept *records*, pairs of key and value, and return their deliveries, in order.
+
+        As `enqueue` for one after the other, for much less a record. Raises what that does, at the
+        record at fault, whose number is in the error's notes: those before it are accepted, and
+        what becomes of them is heard at the next `flush`. Cancelled, it has accepted some of them.
+        """
+        sender, left = self._entered(), iter(records)
+        deliveries: list[Delivery] = []
+        try:
+            while some := list(islice(left, _TOGETHER)):
+                entries = self._entries(some)
+                if entries and (accepted := sender.accept_together(entries)):
+                    deliveries += accepted
+                    await asyncio.sleep(0)  # so that sending runs beside accepting
+                    continue
+                for record in some:
+                    key, value = _pair(record)
+                    deliveries.append(await self.enqueue(value, key=key))
+        except Exception as error:
+            error.add_note(f"kstream: record {len(deliveries)} of enqueue_many, counted from 0")
+            raise
+        return deliveries
+
+    def _entries(self, records: list[tuple[str | None, T]]) -> list[Entry] | None:
+        """Return *records* encoded; ``None`` if that fails for one of them."""
+        try:
+            if self._codec is None:
+                return [Entry(cast("bytes", value), key) for key, value in records]
+            encode = self._codec.encode
+            return [Entry(encode(value), key) for key, value in records]
+        except Exception:  # noqa: BLE001  (whatever it is: it comes again with the record at fault)
+            return None
+
     async def flush(self) -> None:
         """Wait until the fate of every record accepted so far is known.
 
@@ -219,6 +258,16 @@ def sender_of(producer: Producer[Any]) -> Sender:
     """Return what *producer* hands its records to: for `kstream.sync`, which does so from other
     threads. Raises `ClosedError` before it was entered."""
     return producer._entered()  # noqa: SLF001  (of this module)
+
+
+def _pair(record: tuple[str | None, T]) -> tuple[str | None, T]:
+    try:
+        key, value = record
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"enqueue_many takes pairs of key and value, not {type(record).__name__}"
+        ) from None
+    return key, value
 
 
 def _check(sending: Sending, grace: float) -> None:

@@ -157,9 +157,18 @@ class Lane:
         """Append *delivery* and wake the sender if that is what it waits for."""
         self.queue.append(delivery)
         self.bytes += delivery.size
-        if self._waker is not None and (
-            len(self.queue) >= self._records_wanted or self.bytes >= self._bytes_wanted
-        ):
+        if self._waker is not None:
+            self._notice()
+
+    def put_all(self, deliveries: list[Delivery], size: int) -> None:
+        """Append *deliveries*, which have *size* bytes."""
+        self.queue.extend(deliveries)
+        self.bytes += size
+        if self._waker is not None:
+            self._notice()
+
+    def _notice(self) -> None:
+        if len(self.queue) >= self._records_wanted or self.bytes >= self._bytes_wanted:
             self.wake()
 
     def cut(self, records: int, size: int) -> list[Delivery]:

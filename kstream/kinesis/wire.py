@@ -81,7 +81,7 @@ class _Placed(Struct, gc=False, omit_defaults=True):
 
 
 class _Stored(Struct, gc=False):
-    sequence: str | None = field(name="SequenceNumber", default=None)
+    sequence: int | None = field(name="SequenceNumber", default=None)
     shard: str | None = field(name="ShardId", default=None)
     code: str | None = field(name="ErrorCode", default=None)
     message: str | None = field(name="ErrorMessage", default=None)
@@ -101,7 +101,7 @@ encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 # Not strict: a sequence number is text on the wire, and becomes the integer that it spells.
 _FOUND = msgspec.json.Decoder(_Found[Record[bytes]], strict=False)
 _INCOMPLETE = msgspec.json.Decoder(_Found[_Record])
-_STORED = msgspec.json.Decoder(_PutAnswer)
+_STORED = msgspec.json.Decoder(_PutAnswer, strict=False)
 _ITERATOR = msgspec.json.Decoder(_Iterator)
 
 
@@ -207,8 +207,8 @@ def puts_of(count: int) -> Callable[[Answer], list[Put | Refused]]:
         if len(stored) != count:
             raise Unavailable(f"PutRecords: {len(stored)} answers to {count} entries")
         return [
-            Put(ShardId(each.shard), int(each.sequence))
-            if each.sequence and each.shard
+            Put(ShardId(each.shard), each.sequence)
+            if each.sequence is not None and each.shard
             else _refused(each)
             for each in stored
         ]

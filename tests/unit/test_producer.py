@@ -39,6 +39,68 @@ def test_leaving_the_block_sends_everything_and_leaves_a_given_stream_open() -> 
         )
 
 
+@pytest.mark.parametrize(("lanes", "budget"), [(1, "64MiB"), (3, "64MiB"), (1, "8KiB")])
+def test_many_records_are_accepted_in_their_order(lanes: int, budget: str) -> None:
+    """8 KiB have room for 16 records: then each waits for its own."""
+
+    async def main() -> None:
+        stream = ScriptedStream()
+        async with Producer(stream, lanes=lanes, budget=budget) as producer:
+            pairs = ((f"key {n % 7}" if n % 10 else None, b"%d" % n) for n in range(1000))
+            deliveries = await producer.enqueue_many(pairs)
+            assert len(deliveries) == 1000
+            await producer.flush()
+            receipts = [await delivery for delivery in deliveries]
+        assert len({delivery.id for delivery in deliveries}) == 1000
+        for number, (delivery, receipt) in enumerate(zip(deliveries, receipts, strict=True)):
+            assert receipt.ordered == bool(number % 10)
+            [entry] = [entry for entry in stream.log if entry.id == delivery.id]
+            assert entry.data == b"%d" % number
+        for key in range(7):
+            numbers = [int(entry.data) for entry in stream.log if entry.key == f"key {key}"]
+            assert numbers == sorted(numbers)
+        assert producer.statistics().delivered == 1000
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("at", [0, 1, 127, 128, 300])
+def test_the_records_before_one_that_is_wrong_are_accepted_and_its_number_is_told(at: int) -> None:
+    async def main() -> None:
+        stream = ScriptedStream()
+        async with Producer(stream) as producer:
+            wrong: list[Any] = [("k", b"%d" % n) for n in range(400)]
+            for fault, kind in (
+                (("k", "text"), UsageError),
+                ((7, b"x"), UsageError),
+                (5, UsageError),
+            ):
+                wrong[at] = fault
+                with pytest.raises(kind) as caught:
+                    await producer.enqueue_many(wrong)
+                assert caught.value.__notes__ == [
+                    f"kstream: record {at} of enqueue_many, counted from 0"
+                ]
+        assert [int(entry.data) for entry in stream.log] == [*range(at)] * 3
+
+    asyncio.run(main())
+
+
+def test_many_values_go_through_the_codec() -> None:
+    async def main() -> None:
+        stream = ScriptedStream()
+        async with Producer(stream, codec=Json(Order)) as producer:
+            await producer.enqueue_many([("k", Order(1)), ("k", Order(2))])
+            with pytest.raises(UsageError, match="not JSON of Order"):
+                await producer.enqueue_many([("k", Order(3)), ("k", object())])  # type: ignore[list-item]
+            assert await producer.enqueue_many([]) == []
+        assert [entry.data for entry in stream.log] == [b'{"total":%d}' % n for n in (1, 2, 3)]
+        with pytest.raises(ClosedError):
+            await producer.enqueue_many([("k", Order(4))])
+
+    asyncio.run(main())
+
+
 def test_put_waits_for_the_receipt_and_headers_and_hash_key_travel() -> None:
     async def main() -> None:
         stream = ScriptedStream()
