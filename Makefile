@@ -69,17 +69,15 @@ check: $(STAMP) ## lint, types, layers, public names, budgets, coverage of the c
 bench: $(STAMP) ## every benchmark at short length, one table (under 5 min)
 	@$(BIN)/python -m benchmarks
 
-# Each peer has an environment of its own: they want different versions of botocore. KCLPY is not
-# among them: its package is made by Maven.
+# Each peer has an environment of its own: they want different versions of botocore.
 PEERS := $(VENV)/peers
 peers: $(PEERS)/.made ## the rivals that bench-peers measures, each in an environment of its own
 
 $(PEERS)/.made: benchmarks/peers/versions.txt | $(STAMP)
 	$(call say,installing the peers)
 	@while read -r name wanted; do \
-		$(BIN)/python -m venv $(PEERS)/$$name \
-			&& $(PEERS)/$$name/bin/python -m pip --quiet --disable-pip-version-check install $$wanted \
-			|| { rm -rf $(PEERS)/$$name; echo "$$name cannot be installed here: left out"; }; \
+		$(BIN)/python -m benchmarks.peers.install $(PEERS)/$$name $$wanted \
+			|| echo "$$name cannot be installed here: left out"; \
 	done < benchmarks/peers/versions.txt
 	@touch $@
 

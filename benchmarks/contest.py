@@ -68,6 +68,7 @@ PEERS: Final = (
         ministack=True,
     ),
     Peer("kcl-rs", "kcl_rs_", "kcl-rs", ways=("consume",), ministack=True),
+    Peer("KCLPY", "kclpy_", "kclpy", ways=("consume",), ministack=True),
 )
 
 
@@ -145,7 +146,6 @@ async def _table() -> None:
     absent = [peer.name for peer in PEERS if not present(peer)]
     if absent:
         print(f"left out, as `make peers` did not make them: {', '.join(absent)}")
-    print("left out: KCLPY (needs a JDK and jars of Maven's)")
     for way in ("consume", "produce"):
         for size in (200, 10_240):
             for aggregated in (False, True):

@@ -60,11 +60,10 @@ def per_page(size: int) -> int:
     return min(_MOST, _MOST_BYTES // size)
 
 
-def _page(size: int, *, aggregated: bool) -> bytes:
-    """Return an answer in which ``@@@@@@@@`` stands for the page's number, and ``%s`` for what
-    follows the records."""
+def _page(size: int, keys: list[str], *, aggregated: bool) -> bytes:
+    """Return the records of an answer, in which ``@@@@@@@@`` stands for the page's number."""
     payload = bytes(32 + n % 90 for n in range(size))
-    wire = [(KEYS[n % len(KEYS)], payload) for n in range(per_page(size))]
+    wire = [(keys[n % len(keys)], payload) for n in range(per_page(size))]
     if aggregated:
         entries = [Entry(data, key) for key, data in wire]
         wire = [("a", each.data) for each in pack(entries, tags=lambda _: None)]
@@ -86,10 +85,19 @@ class Kinesis:
 
     def __init__(self, shards: int, pages: int, size: int, *, aggregated: bool) -> None:
         self._pages = pages
-        page = _page(size, aggregated=aggregated) if pages else b""
-        self._made = [page.replace(b"@@@@@@@@", b"%08d" % number) for number in range(pages)]
         self._shards = [f"shardId-{n:012d}" for n in range(shards)]
         self._step = KEYSPACE_END // shards
+        # Whoever takes aggregates apart looks where keys belong; of plain records nobody asks, and
+        # all shards can have the same ones.
+        keys: dict[str, list[str]] = {shard: [] for shard in self._shards}
+        for key in KEYS:
+            keys[self._place(_Entry(key))].append(key)
+        own = list(keys.values()) if aggregated else [KEYS]
+        self._made: list[list[bytes]] = []
+        for some in own if pages else ():
+            page = _page(size, some, aggregated=aggregated)
+            numbered = [page.replace(b"@@@@@@@@", b"%08d" % number) for number in range(pages)]
+            self._made.append(numbered)
         self._places: dict[str, str] = {}
         self._sequence = _FIRST
         self._calls: dict[str, int] = {}
@@ -126,7 +134,8 @@ class Kinesis:
         shard, _, page = body[start : body.index(b'"', start)].partition(b"/")
         number = int(page)
         if number < self._pages:
-            records, behind, following = self._made[number], 1000, number + 1
+            made = self._made[int(shard) % len(self._made)]
+            records, behind, following = made[number], 1000, number + 1
         else:
             records, behind, following = b'{"Records":[]', 0, number
         rest = b',"MillisBehindLatest":%d,"NextShardIterator":"%s/%d"}'

@@ -113,7 +113,12 @@ class Entry(Struct, gc=False):
     """`Record.replay`, above 0 only for a record that is sent again from the dead letters."""
 
 
-class Receipt(Struct, frozen=True, gc=False):
+class Receipt(
+    Struct,
+    frozen=True,
+    gc=False,
+    rename={"shard": "ShardId", "sequence": "SequenceNumber"},
+):
     """The stream has the record, durably. ``attempts`` counts sends, 1 for the first."""
 
     shard: ShardId

@@ -14,6 +14,10 @@ import resource
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["KEYS", "REGION", "STREAM", "Asked", "Gauge", "asked"]
 
 STREAM = "bench"
@@ -39,18 +43,32 @@ def asked() -> Asked:
     return Asked(sys.argv[1:])
 
 
-class Gauge:
-    """Counts records, and tells what they cost."""
+def _peak() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak if sys.platform == "darwin" else peak * 1024)
 
-    def __init__(self, records: int) -> None:
+
+class Gauge:
+    """Counts records, and tells what they cost: seconds of *cpu* and bytes of *peak*, those of
+    this process unless told otherwise."""
+
+    def __init__(
+        self,
+        records: int,
+        *,
+        cpu: Callable[[], float] = time.process_time,
+        peak: Callable[[], float] | None = None,
+    ) -> None:
         self.records = records
+        self._cpu = cpu
+        self._peak = peak or _peak
         self.seen = 0
         self._first = (0.0, 0.0)
         self._last = (0.0, 0.0)
 
     def begin(self) -> None:
         """The first record comes, or goes."""
-        self._first = (time.perf_counter(), time.process_time())
+        self._first = (time.perf_counter(), self._cpu())
 
     def count(self, more: int) -> bool:
         """Count *more* records; return whether that were all."""
@@ -58,14 +76,13 @@ class Gauge:
             self.begin()
         self.seen += more
         if self.seen >= self.records and self._last == (0.0, 0.0):
-            self._last = (time.perf_counter(), time.process_time())
+            self._last = (time.perf_counter(), self._cpu())
         return self.seen >= self.records
 
     def tell(self) -> None:
         """Print the figures."""
         if self._last == (0.0, 0.0):
-            self._last = (time.perf_counter(), time.process_time())
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            self._last = (time.perf_counter(), self._cpu())
         began = float(os.environ.get("PEER_BEGAN", "nan"))
         elapsed = time.perf_counter() - self._first[0]
         found = {
@@ -73,6 +90,6 @@ class Gauge:
             "seconds": self._last[0] - self._first[0],
             "cpu": self._last[1] - self._first[1],
             "first": time.monotonic() - elapsed - began,
-            "rss": peak / (1e6 if sys.platform == "darwin" else 1e3 / 1.024),
+            "rss": self._peak() / 1e6,
         }
         print(json.dumps(found), flush=True)

@@ -28,7 +28,7 @@ from typing import Any, Final, Protocol
 from msgspec import Struct, field
 
 from ..aws.errors import AccessRefused, ExpiredToken, InUse
-from ..record import Record
+from ..record import Receipt, Record
 from ..shard import Shard, ShardId
 
 __all__ = [
@@ -47,7 +47,6 @@ __all__ = [
     "KinesisControl",
     "Place",
     "Pushed",
-    "Put",
     "PutEntry",
     "Records",
     "Refused",
@@ -152,13 +151,6 @@ class PutEntry(Struct, frozen=True, gc=False, omit_defaults=True):
     hash_key: int | None = field(name="ExplicitHashKey", default=None)
 
 
-class Put(Struct, frozen=True, gc=False):
-    """The record is in the stream, durably."""
-
-    shard: ShardId
-    sequence: int
-
-
 class Refused(Struct, frozen=True, gc=False):
     """The record is not in the stream: ProvisionedThroughputExceededException (``throttled``),
     InternalFailure, or a KMS error. All of them may be sent again."""
@@ -211,7 +203,7 @@ class KinesisApi(Protocol):
         """GetRecords (5 a second and shard, shared with strangers). *shard* is not sent."""
         ...
 
-    async def put_records(self, entries: Sequence[PutEntry]) -> list[Put | Refused]:
+    async def put_records(self, entries: Sequence[PutEntry]) -> list[Receipt | Refused]:
         """PutRecords: one answer per entry, in order. No order among entries is promised."""
         ...
 

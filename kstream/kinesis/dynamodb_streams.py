@@ -31,6 +31,7 @@ from ..aws.dynamo_http import open_dynamo
 from ..aws.errors import AccessRefused, ExpiredToken, Trimmed
 from ..clock import Clock
 from ..errors import ConfigError, NotFound, UsageError
+from ..record import Receipt
 from ..shard import Shard, ShardId
 from .api import (
     AfterSequence,
@@ -41,7 +42,6 @@ from .api import (
     KinesisApi,
     Place,
     Pushed,
-    Put,
     PutEntry,
     Records,
     Refused,
@@ -229,7 +229,7 @@ class DynamoStreams(KinesisApi):
     # -- what it cannot do ---------------------------------------------------------------------
 
     @override
-    async def put_records(self, entries: Sequence[PutEntry]) -> list[Put | Refused]:
+    async def put_records(self, entries: Sequence[PutEntry]) -> list[Receipt | Refused]:
         raise UsageError(f"the changes of {self._target} are read only: write to the table")
 
     @override

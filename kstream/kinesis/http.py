@@ -15,10 +15,11 @@ from ..aws.http import Answer, JsonService, decoded
 from ..aws.session import AwsSession
 from ..clock import Clock
 from ..errors import ConfigError, Unavailable
+from ..record import Receipt
 from ..shard import ShardId
 from . import wire, wire_stream
 from .addressing import Address
-from .api import Consumer, Place, Pushed, Put, PutEntry, Records, Refused, ShardPage, Summary
+from .api import Consumer, Place, Pushed, PutEntry, Records, Refused, ShardPage, Summary
 from .eventstream import Frames, Message
 
 __all__ = ["HttpKinesis", "open_kinesis"]
@@ -85,7 +86,7 @@ class HttpKinesis:
 
     # -- writing -------------------------------------------------------------------------------
 
-    async def put_records(self, entries: Sequence[PutEntry]) -> list[Put | Refused]:
+    async def put_records(self, entries: Sequence[PutEntry]) -> list[Receipt | Refused]:
         """PutRecords."""
         body = wire.put_body(entries, self._plain)
         return await self._http.call("PutRecords", body, wire.puts_of(len(entries)))

@@ -21,7 +21,7 @@ from ..core.pacing import backoff
 from ..errors import KstreamError, RetryableError, Unavailable
 from ..record import Entry, Failure, Outcome, Receipt
 from ..shard import ShardId
-from .api import MOST_BYTES, MOST_ENTRIES, KinesisApi, Put, Refused
+from .api import MOST_BYTES, MOST_ENTRIES, KinesisApi, Refused
 from .layout import Layout
 from .planning import Group, Plan, point_of
 from .write_pacing import Paces, cost
@@ -232,8 +232,8 @@ class Putting:
         owners, outcomes = self._plan.owners, self._outcomes
         refused = False
         for put, answer in zip(request, answers, strict=True):
-            if answer.__class__ is Put:
-                outcomes[owners[put]] = Receipt(answer.shard, answer.sequence)  # type: ignore[index]  # of a simple plan
+            if answer.__class__ is Receipt:
+                outcomes[owners[put]] = answer  # type: ignore[index]  # of a simple plan
             else:
                 refused = True
         if refused:
@@ -242,7 +242,7 @@ class Putting:
     # -- answers -------------------------------------------------------------------------------
 
     def _settle(
-        self, request: list[int], answers: list[Put | Refused], *, refused_only: bool = False
+        self, request: list[int], answers: list[Receipt | Refused], *, refused_only: bool = False
     ) -> None:
         now = self._monotonic()
         rests: dict[ShardId, float] = {}
@@ -268,7 +268,7 @@ class Putting:
         held.tries += 1
         held.reason = f"{answer.code}: {answer.message}"
 
-    def _taken(self, put: int, answer: Put, now: float) -> None:
+    def _taken(self, put: int, answer: Receipt, now: float) -> None:
         plan, outcomes = self._plan, self._outcomes
         tries = self._passed(plan.groups[put], now)
         if self._paces:

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from ..aws.http import Answer
 from ..aws.shelf import Body
 from ..errors import Unavailable
-from ..record import Record
+from ..record import Receipt, Record
 from ..shard import ShardId
 from .api import (
     AfterSequence,
@@ -25,7 +25,6 @@ from .api import (
     Horizon,
     Place,
     Pushed,
-    Put,
     PutEntry,
     Records,
     Refused,
@@ -87,8 +86,8 @@ class _Stored(Struct, gc=False):
     message: str | None = field(name="ErrorMessage", default=None)
 
 
-class _PutAnswer(Struct):
-    records: list[_Stored] = field(name="Records")
+class _PutAnswer(Struct, Generic[R]):
+    records: list[R] = field(name="Records")
 
 
 class _Iterator(Struct):
@@ -101,7 +100,8 @@ encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 # Not strict: a sequence number is text on the wire, and becomes the integer that it spells.
 _FOUND = msgspec.json.Decoder(_Found[Record[bytes]], strict=False)
 _INCOMPLETE = msgspec.json.Decoder(_Found[_Record])
-_STORED = msgspec.json.Decoder(_PutAnswer, strict=False)
+_TAKEN = msgspec.json.Decoder(_PutAnswer[Receipt], strict=False)
+_STORED = msgspec.json.Decoder(_PutAnswer[_Stored], strict=False)
 _ITERATOR = msgspec.json.Decoder(_Iterator)
 
 
@@ -195,25 +195,32 @@ def put_body(entries: Sequence[PutEntry], address: Mapping[str, str]) -> bytes:
     return encode({"Records": records, **address})
 
 
-def puts_of(count: int) -> Callable[[Answer], list[Put | Refused]]:
+def puts_of(count: int) -> Callable[[Answer], list[Receipt | Refused]]:
     """Return the reader of an answer of PutRecords to *count* entries.
 
     It raises `Unavailable` where the answer is about another number of them: which of them are
     in the stream is then unknown.
     """
 
-    def read(answer: Answer) -> list[Put | Refused]:
-        stored = decoded(_STORED, answer.body, "PutRecords").records
-        if len(stored) != count:
-            raise Unavailable(f"PutRecords: {len(stored)} answers to {count} entries")
-        return [
-            Put(ShardId(each.shard), each.sequence)
-            if each.sequence is not None and each.shard
-            else _refused(each)
-            for each in stored
-        ]
+    def read(answer: Answer) -> list[Receipt | Refused]:
+        answers = _outcomes(answer.body)
+        if len(answers) != count:
+            raise Unavailable(f"PutRecords: {len(answers)} answers to {count} entries")
+        return answers
 
     return read
+
+
+def _outcomes(body: Body) -> list[Receipt | Refused]:
+    try:
+        return [*_TAKEN.decode(body).records]
+    except msgspec.MsgspecError:  # not all of them were taken
+        return [
+            Receipt(ShardId(each.shard), each.sequence)
+            if each.sequence is not None and each.shard
+            else _refused(each)
+            for each in decoded(_STORED, body, "PutRecords").records
+        ]
 
 
 def _refused(answer: _Stored) -> Refused:

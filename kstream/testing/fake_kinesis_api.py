@@ -25,13 +25,13 @@ from ..kinesis.api import (
     KinesisControl,
     Place,
     Pushed,
-    Put,
     PutEntry,
     Records,
     Refused,
     ShardPage,
     Summary,
 )
+from ..record import Receipt
 from ..shard import ShardId
 from .fake_account import FakeAccount
 from .fake_control import FakeControl
@@ -158,7 +158,7 @@ class FakeKinesisApi(KinesisApi, KinesisControl):
     # -- writing -------------------------------------------------------------------------------
 
     @override
-    async def put_records(self, entries: Sequence[PutEntry]) -> list[Put | Refused]:
+    async def put_records(self, entries: Sequence[PutEntry]) -> list[Receipt | Refused]:
         stream = self._usable()
         if not 1 <= len(entries) <= MOST_ENTRIES:
             raise UsageError(f"{len(entries)} records: PutRecords takes 1 to {MOST_ENTRIES}")
@@ -181,7 +181,7 @@ class FakeKinesisApi(KinesisApi, KinesisControl):
             raise UsageError(f"{size} bytes are more than the {stream.facts.largest} of a record")
         return size
 
-    def _put(self, stream: FakeStream, entry: PutEntry, size: int) -> Put | Refused:
+    def _put(self, stream: FakeStream, entry: PutEntry, size: int) -> Receipt | Refused:
         log = stream.route(entry)
         now = self._clock.monotonic()
         if stream.habits.limited:
@@ -193,7 +193,7 @@ class FakeKinesisApi(KinesisApi, KinesisControl):
                 )
             log.writes.take(1)
             log.bytes_in.take(size)
-        return Put(log.id, stream.append(log, entry).sequence)
+        return Receipt(log.id, stream.append(log, entry).sequence)
 
     # -- fan-out -------------------------------------------------------------------------------
 

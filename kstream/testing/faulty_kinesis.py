@@ -18,13 +18,13 @@ from ..kinesis.api import (
     KinesisControl,
     Place,
     Pushed,
-    Put,
     PutEntry,
     Records,
     Refused,
     ShardPage,
     Summary,
 )
+from ..record import Receipt
 from ..shard import ShardId
 from .fault_plan import FaultPlan
 
@@ -80,7 +80,7 @@ class FaultyKinesis(KinesisApi, KinesisControl):
         return answer
 
     @override
-    async def put_records(self, entries: Sequence[PutEntry]) -> list[Put | Refused]:
+    async def put_records(self, entries: Sequence[PutEntry]) -> list[Receipt | Refused]:
         plan = self._plan
         if len(entries) > 1 and plan.happens("torn", _SERVICE):
             first = entries[: 1 + plan.below(len(entries) - 1)]
@@ -98,7 +98,10 @@ class FaultyKinesis(KinesisApi, KinesisControl):
             return [refused[place] for place in range(len(entries))]
         taken = [entries[place] for place in passed]
         answers = await plan.change(_SERVICE, lambda: self._api.put_records(taken))
-        by_place: dict[int, Put | Refused] = {**refused, **dict(zip(passed, answers, strict=True))}
+        by_place: dict[int, Receipt | Refused] = {
+            **refused,
+            **dict(zip(passed, answers, strict=True)),
+        }
         return [by_place[place] for place in range(len(entries))]
 
     def _refused(self, count: int) -> dict[int, Refused]:

@@ -10,14 +10,14 @@ from typing import Any
 
 from kstream.core.aggregation import MAGIC
 from kstream.core.packing import pack
-from kstream.kinesis.api import Place, Put, PutEntry, Records, ShardPage, Summary
+from kstream.kinesis.api import Place, PutEntry, Records, ShardPage, Summary
 from kstream.kinesis.options import KinesisOptions
 from kstream.kinesis.pacing import Pacing
 from kstream.kinesis.stream import KinesisStream
 from kstream.kinesis.tags import to_tags
 from kstream.ports.stream import ShardReader
 from kstream.position import Start
-from kstream.record import Batch, Entry, Record, ShardEnded
+from kstream.record import Batch, Entry, Receipt, Record, ShardEnded
 from kstream.shard import ShardId
 from kstream.testing.clock import SimulatedClock
 from kstream.testing.fake_habits import Habits
@@ -123,7 +123,7 @@ class Scene:
 
     async def put_one(self, data: bytes, key: str | None = "k", place: int | None = None) -> int:
         (answer,) = await FakeKinesisApi.put_records(self.api, [PutEntry(data, key, place)])
-        assert isinstance(answer, Put), answer
+        assert isinstance(answer, Receipt), answer
         return answer.sequence
 
     async def pass_retention(self) -> None:

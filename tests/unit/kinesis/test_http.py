@@ -19,10 +19,10 @@ from kstream.kinesis.api import (
     Horizon,
     KinesisApi,
     KinesisControl,
-    Put,
     PutEntry,
 )
 from kstream.kinesis.http import HttpKinesis, open_kinesis
+from kstream.record import Receipt
 from kstream.shard import ShardId
 from tests.unit.aws.conftest import stranger  # noqa: F401  # a fixture, used by its name
 from tests.unit.aws.serving import (
@@ -257,7 +257,7 @@ def test_a_change_of_the_stream_is_never_sent_again(action: str) -> None:
 def test_ten_mebibytes_of_entries_go_out_in_one_request() -> None:
     async def story(server: Server, kinesis: HttpKinesis) -> None:
         entries = [PutEntry(b"x" * (1 << 20), "k") for _ in range(9)]
-        assert await kinesis.put_records(entries) == [Put(SHARD, 1)] * 9
+        assert await kinesis.put_records(entries) == [Receipt(SHARD, 1)] * 9
         assert len(server.requests) == 1
 
     stored = {"SequenceNumber": "1", "ShardId": SHARD}

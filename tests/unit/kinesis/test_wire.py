@@ -21,13 +21,12 @@ from kstream.kinesis.api import (
     Consumer,
     Horizon,
     Place,
-    Put,
     PutEntry,
     Refused,
     ShardPage,
     Summary,
 )
-from kstream.record import Record
+from kstream.record import Receipt, Record
 from kstream.shard import Shard, ShardId
 
 NOW = 1_795_381_200_000
@@ -163,7 +162,7 @@ def test_each_entry_has_its_answer_in_order() -> None:
         {"ErrorCode": "KMSThrottlingException", "ErrorMessage": "keys"},
     ]
     assert wire.puts_of(4)(said({"FailedRecordCount": 3, "Records": answers})) == [
-        Put(ShardId("shardId-1"), FIRST),
+        Receipt(ShardId("shardId-1"), FIRST),
         Refused("ProvisionedThroughputExceededException", "slow down", throttled=True),
         Refused("InternalFailure", "", throttled=False),
         Refused("KMSThrottlingException", "keys", throttled=True),

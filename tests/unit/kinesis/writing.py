@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from kstream.core.aggregation import split_aggregate
 from kstream.core.lineage import Lineage
 from kstream.errors import Unavailable
-from kstream.kinesis.api import Put, PutEntry, Refused, Summary
+from kstream.kinesis.api import PutEntry, Refused, Summary
 from kstream.kinesis.options import KinesisOptions
 from kstream.kinesis.tags import from_tags
 from kstream.kinesis.writer import KinesisWriter
-from kstream.record import Entry, Record
+from kstream.record import Entry, Receipt, Record
 from kstream.shard import ShardId
 from kstream.testing.clock import SimulatedClock
 from kstream.testing.fake_kinesis import FakeKinesis, Habits
@@ -41,7 +41,7 @@ class Troubled(FakeKinesisApi):
         self.requests: list[list[PutEntry]] = []
         self._chance = chance
 
-    async def put_records(self, entries: Sequence[PutEntry]) -> list[Put | Refused]:
+    async def put_records(self, entries: Sequence[PutEntry]) -> list[Receipt | Refused]:
         self.requests.append(list(entries))
         loss = self.losses.pop(0) if self.losses else ""
         await asyncio.sleep(self.latency * self._chance.uniform(0.5, 1.5))
@@ -51,7 +51,7 @@ class Troubled(FakeKinesisApi):
         taken = [n for n, refusal in enumerate(refusals) if refusal is None]
         if self.shuffled:
             self._chance.shuffle(taken)
-        answers: list[Put | Refused | None] = list(refusals)
+        answers: list[Receipt | Refused | None] = list(refusals)
         if taken:
             done = await super().put_records([entries[n] for n in taken])
             for n, answer in zip(taken, done, strict=True):

@@ -18,11 +18,11 @@ from kstream.kinesis.api import (
     AtSequence,
     Horizon,
     Place,
-    Put,
     PutEntry,
     Records,
     Refused,
 )
+from kstream.record import Receipt
 from kstream.shard import ShardId
 from kstream.testing.clock import EPOCH, SimulatedClock
 from kstream.testing.fake_kinesis import FakeKinesis, Habits
@@ -53,10 +53,10 @@ def entries(*texts: str, key: str = "k") -> list[PutEntry]:
     return [PutEntry(text.encode(), key) for text in texts]
 
 
-async def put(api: FakeKinesisApi, *texts: str, key: str = "k") -> list[Put]:
+async def put(api: FakeKinesisApi, *texts: str, key: str = "k") -> list[Receipt]:
     answers = await api.put_records(entries(*texts, key=key))
-    assert all(isinstance(answer, Put) for answer in answers)
-    return [answer for answer in answers if isinstance(answer, Put)]
+    assert all(isinstance(answer, Receipt) for answer in answers)
+    return [answer for answer in answers if isinstance(answer, Receipt)]
 
 
 async def read(
@@ -92,7 +92,7 @@ def test_a_record_goes_to_the_shard_whose_range_holds_the_md5_of_its_key() -> No
             assert answer.shard == home
         for place in (0, KEYSPACE_END - 1):
             (there,) = await api.put_records([PutEntry(b"x", "ann", hash_key=place)])
-            assert isinstance(there, Put)
+            assert isinstance(there, Receipt)
             assert there.shard == shards[0 if place == 0 else -1].id
 
     on_kinesis(scenario, shards=4)
@@ -125,7 +125,7 @@ def test_one_wrong_entry_fails_the_whole_request(wrong: list[PutEntry]) -> None:
 def test_a_stream_may_allow_records_of_10_mib() -> None:
     async def scenario(kinesis: FakeKinesis, api: FakeKinesisApi) -> None:
         (answer,) = await api.put_records([PutEntry(b"x" * (9 * MIB), "k")])
-        assert isinstance(answer, Put)
+        assert isinstance(answer, Receipt)
         (refused,) = await api.put_records([PutEntry(b"x", "k")])
         assert isinstance(refused, Refused), "it takes from the seconds that follow"
 
@@ -144,7 +144,7 @@ def test_what_a_shard_cannot_take_in_is_refused_by_entry() -> None:
         assert all(answer.throttled for answer in refused)
         await asyncio.sleep(1)
         halves = await api.put_records([PutEntry(b"x" * (600 << 10), "k") for _ in range(2)])
-        assert [isinstance(answer, Put) for answer in halves] == [True, False]
+        assert [isinstance(answer, Receipt) for answer in halves] == [True, False]
 
     on_kinesis(scenario)
 
@@ -358,7 +358,7 @@ def test_a_stream_made_again_is_another_one() -> None:
 def test_a_stream_of_auto_distribution_has_no_keys() -> None:
     async def scenario(kinesis: FakeKinesis, api: FakeKinesisApi) -> None:
         answers = await api.put_records([PutEntry(b"x", "k") for _ in range(50)])
-        homes = {answer.shard for answer in answers if isinstance(answer, Put)}
+        homes = {answer.shard for answer in answers if isinstance(answer, Receipt)}
         assert homes == {FIRST, SECOND}
         assert {record.key for record in (await read(api, Horizon())).records} == {None}
 

@@ -11,8 +11,8 @@ import pytest
 from kstream.aws.dynamo import ConditionFailed
 from kstream.aws.errors import ExpiredToken
 from kstream.errors import KstreamError, Throttled, Unavailable
-from kstream.kinesis.api import Horizon, Put, PutEntry, Refused
-from kstream.record import Record
+from kstream.kinesis.api import Horizon, PutEntry, Refused
+from kstream.record import Receipt, Record
 from kstream.shard import ShardId
 from kstream.testing.clock import SimulatedClock
 from kstream.testing.fake_dynamo import FakeDynamo
@@ -81,7 +81,7 @@ def test_some_entries_are_refused_and_the_others_are_in() -> None:
         taken = [
             entry.data.decode()
             for entry, answer in zip(sent, answers, strict=True)
-            if isinstance(answer, Put)
+            if isinstance(answer, Receipt)
         ]
         refused = [answer for answer in answers if isinstance(answer, Refused)]
         assert 0 < len(refused) < 8
@@ -101,7 +101,7 @@ def test_entries_are_taken_in_in_another_order_and_answered_in_theirs() -> None:
         assert sorted(log(kinesis)) == ["a", "b", "c", "d"] != log(kinesis)
         by_number = {record.sequence: record.data for record in _records(kinesis)}
         for entry, answer in zip(sent, answers, strict=True):
-            assert isinstance(answer, Put)
+            assert isinstance(answer, Receipt)
             assert by_number[answer.sequence] == entry.data
 
     on_trouble("shuffled", scenario)
