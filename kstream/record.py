@@ -30,7 +30,8 @@ _ON_THE_WIRE = {
 
 
 class Record(Struct, Generic[T], rename=_ON_THE_WIRE):
-    """One record of a stream. Kinesis's JSON decodes straight into it; treat it as immutable.
+    """One record of a stream. Kinesis's JSON decodes straight into it, so msgspec gives these four
+    fields the names they have there; treat it as immutable.
 
     ``arrived`` is the service's arrival time in milliseconds since the epoch. ``id`` is the
     producer's record ID, kept over its retries. ``key`` is ``None`` where the stream gives no
@@ -113,12 +114,7 @@ class Entry(Struct, gc=False):
     """`Record.replay`, above 0 only for a record that is sent again from the dead letters."""
 
 
-class Receipt(
-    Struct,
-    frozen=True,
-    gc=False,
-    rename={"shard": "ShardId", "sequence": "SequenceNumber"},
-):
+class Receipt(Struct, frozen=True, gc=False):
     """The stream has the record, durably. ``attempts`` counts sends, 1 for the first."""
 
     shard: ShardId

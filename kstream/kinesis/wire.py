@@ -49,7 +49,8 @@ R = TypeVar("R")
 
 
 class _Record(Struct, gc=False, kw_only=True):
-    """A record that lacks what a `Record` must have, such as a key: AUTO distribution."""
+    """A record that lacks what a `Record` must have, such as a key (AUTO distribution), or is
+    written as msgspec reads no number: with zeros first."""
 
     sequence: str = field(name="SequenceNumber")
     arrived: float = field(name="ApproximateArrivalTimestamp", default=0.0)
@@ -79,8 +80,15 @@ class _Placed(Struct, gc=False, omit_defaults=True):
     hash_key: str | None = field(name="ExplicitHashKey", default=None)
 
 
+class _Taken(Struct, gc=False):
+    sequence: int = field(name="SequenceNumber")
+    shard: ShardId = field(name="ShardId")
+
+
 class _Stored(Struct, gc=False):
-    sequence: int | None = field(name="SequenceNumber", default=None)
+    """What is said of an entry where not all were taken."""
+
+    sequence: str | None = field(name="SequenceNumber", default=None)
     shard: str | None = field(name="ShardId", default=None)
     code: str | None = field(name="ErrorCode", default=None)
     message: str | None = field(name="ErrorMessage", default=None)
@@ -100,8 +108,8 @@ encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 # Not strict: a sequence number is text on the wire, and becomes the integer that it spells.
 _FOUND = msgspec.json.Decoder(_Found[Record[bytes]], strict=False)
 _INCOMPLETE = msgspec.json.Decoder(_Found[_Record])
-_TAKEN = msgspec.json.Decoder(_PutAnswer[Receipt], strict=False)
-_STORED = msgspec.json.Decoder(_PutAnswer[_Stored], strict=False)
+_TAKEN = msgspec.json.Decoder(_PutAnswer[_Taken], strict=False)
+_STORED = msgspec.json.Decoder(_PutAnswer[_Stored])
 _ITERATOR = msgspec.json.Decoder(_Iterator)
 
 
@@ -213,14 +221,19 @@ def puts_of(count: int) -> Callable[[Answer], list[Receipt | Refused]]:
 
 def _outcomes(body: Body) -> list[Receipt | Refused]:
     try:
-        return [*_TAKEN.decode(body).records]
-    except msgspec.MsgspecError:  # not all of them were taken
-        return [
-            Receipt(ShardId(each.shard), each.sequence)
-            if each.sequence is not None and each.shard
-            else _refused(each)
-            for each in decoded(_STORED, body, "PutRecords").records
-        ]
+        return [Receipt(each.shard, each.sequence) for each in _TAKEN.decode(body).records]
+    except msgspec.MsgspecError:
+        # Not all of them were taken, or a number is written as msgspec reads none: with zeros first.
+        return [_outcome(each) for each in decoded(_STORED, body, "PutRecords").records]
+
+
+def _outcome(answer: _Stored) -> Receipt | Refused:
+    if not answer.sequence or not answer.shard:
+        return _refused(answer)
+    try:
+        return Receipt(ShardId(answer.shard), int(answer.sequence))
+    except ValueError:
+        raise Unavailable("PutRecords: a sequence number that is none") from None
 
 
 def _refused(answer: _Stored) -> Refused:

@@ -83,6 +83,21 @@ def test_a_key_that_reads_like_another_type_stays_text(key: str) -> None:
     assert found == sent
 
 
+def test_a_sequence_number_may_begin_with_zeros() -> None:
+    """ministack's do."""
+    sent = Record(17954013106, NOW, "k", b"x")
+    body = {"Records": [{**on_wire(sent), "SequenceNumber": "00017954013106"}]}
+    assert wire.records_of(said(body)).records == [sent]
+    stored = {"Records": [{"SequenceNumber": "00017954013106", "ShardId": "shardId-1"}]}
+    assert wire.puts_of(1)(said(stored)) == [Receipt(ShardId("shardId-1"), 17954013106)]
+
+
+def test_an_answer_with_a_sequence_number_that_is_none_is_unavailable() -> None:
+    stored = {"Records": [{"SequenceNumber": "one", "ShardId": "shardId-1"}]}
+    with pytest.raises(Unavailable):
+        wire.puts_of(1)(said(stored))
+
+
 @pytest.mark.parametrize("written", ["1.795381200123E9", "1795381200.123", "1795381200.1230001"])
 def test_an_instant_is_read_in_every_form_a_server_writes(written: str) -> None:
     body = (
