@@ -81,7 +81,7 @@ $(PEERS)/.made: benchmarks/peers/versions.txt | $(STAMP)
 	done < benchmarks/peers/versions.txt
 	@touch $@
 
-bench-peers: $(STAMP) peers ## kstream and its peers at the same jobs, full tables (about 15 min)
+bench-peers: $(STAMP) peers ## kstream and its peers at the same jobs, full tables (about 25 min)
 	@$(BIN)/python -m benchmarks.contest
 
 constraints: $(STAMP) ## write .ci/constraints.txt anew: the newest versions, with hashes

@@ -1,6 +1,6 @@
 """kstream and its peers, each in its own environment and process, at the same job.
 
-    make bench-peers                  # all of it: some 15 minutes
+    make bench-peers                  # all of it: some 25 minutes with KCLPY
     python -m benchmarks.contest      # the same, where `make peers` was made
 
 A peer whose environment is absent is left out, by name. What is measured is told in
