@@ -17,6 +17,7 @@ from typing import Any
 
 from .gauge import REGION, STREAM, Asked, Gauge, asked
 
+LEASH = Path(__file__).parents[2] / "tests" / "servers" / "leash.py"
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -70,9 +71,11 @@ def main(job: Asked) -> None:
         subprocess.run(compiler, check=True)
         with Path(folder, "log").open("wb") as log:
             daemon = subprocess.Popen(
-                ["java", "-Daws.cborEnabled=false", "-cp", f"{folder}{os.pathsep}{jars}/*"]
+                [sys.executable, "-I", "-S", str(LEASH)]
+                + ["java", "-Daws.cborEnabled=false", "-cp", f"{folder}{os.pathsep}{jars}/*"]
                 + ["software.amazon.kinesis.multilang.MultiLangDaemon"]
                 + ["--properties-file", str(settings)],
+                stdin=subprocess.PIPE,  # it ends with this process, however that ends
                 stdout=log,
                 stderr=log,
             )
@@ -88,21 +91,21 @@ def main(job: Asked) -> None:
                 gauge.count(found - seen)
                 seen = found
         gauge.tell()
-        daemon.kill()
-        daemon.wait()
+        daemon.communicate()
 
 
 def family(pid: int) -> list[Path]:
-    """Return where Linux tells of *pid* and of its children."""
-    found = [Path("/proc", str(pid))]
-    for task in Path("/proc", str(pid), "task").iterdir():
-        children = Path(task, "children")
-        found += [Path("/proc", child) for child in children.read_text().split()]
+    """Return where Linux tells of *pid* and of all that descend from it."""
+    place = Path("/proc", str(pid))
+    found = [place]
+    for task in Path(place, "task").iterdir():
+        for child in Path(task, "children").read_text().split():
+            found += family(int(child))
     return found
 
 
 def cpu_of(pid: int) -> float:
-    """Return the seconds of CPU of *pid* and its children so far."""
+    """Return the seconds of CPU of *pid* and its family so far."""
     ticks = 0
     for place in family(pid):
         fields = (place / "stat").read_text().rpartition(")")[2].split()
