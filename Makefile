@@ -73,7 +73,7 @@ bench: $(STAMP) ## every benchmark at short length, one table (under 5 min)
 PEERS := $(VENV)/peers
 peers: $(PEERS)/.made ## the rivals that bench-peers measures, each in an environment of its own
 
-$(PEERS)/.made: benchmarks/peers/versions.txt | $(STAMP)
+$(PEERS)/.made: benchmarks/peers/versions.txt benchmarks/peers/install.py $(wildcard benchmarks/peers/kclpy/*) | $(STAMP)
 	$(call say,installing the peers)
 	@while read -r name wanted; do \
 		$(BIN)/python -m benchmarks.peers.install $(PEERS)/$$name $$wanted \

@@ -89,13 +89,16 @@ class Kinesis:
         self._step = KEYSPACE_END // shards
         # Whoever takes aggregates apart looks where keys belong; of plain records nobody asks, and
         # all shards can have the same ones.
-        keys: dict[str, list[str]] = {shard: [] for shard in self._shards}
-        for key in KEYS:
-            keys[self._place(_Entry(key))].append(key)
-        own = list(keys.values()) if aggregated else [KEYS]
+        own = [KEYS]
+        if aggregated:
+            homes = [self._place(_Entry(key)) for key in KEYS]
+            own = [
+                [key for key, home in zip(KEYS, homes, strict=True) if home == shard]
+                for shard in self._shards
+            ]
         self._made: list[list[bytes]] = []
-        for some in own if pages else ():
-            page = _page(size, some, aggregated=aggregated)
+        for keys in own if pages else ():
+            page = _page(size, keys, aggregated=aggregated)
             numbered = [page.replace(b"@@@@@@@@", b"%08d" % number) for number in range(pages)]
             self._made.append(numbered)
         self._places: dict[str, str] = {}

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 md5: Callable[[bytes], Any]
-"""For places on the ring and the digests of aggregates, short inputs by far the most."""
+"""For places on the ring: inputs of a few bytes."""
 try:
     # CPython's own MD5: OpenSSL's takes 0.5 us more to set up, for a key of a few bytes.
     from _md5 import md5  # type: ignore[import-not-found, no-redef]

@@ -210,13 +210,16 @@ class Producer(Generic[T]):
         try:
             while some := list(islice(left, _TOGETHER)):
                 entries = self._entries(some)
-                if entries and (accepted := sender.accept_together(entries)):
+                if entries is None:
+                    for record in some:
+                        key, value = _pair(record)
+                        deliveries.append(await self.enqueue(value, key=key))
+                elif accepted := sender.accept_together(entries):
                     deliveries += accepted
                     await asyncio.sleep(0)  # so that sending runs beside accepting
-                    continue
-                for record in some:
-                    key, value = _pair(record)
-                    deliveries.append(await self.enqueue(value, key=key))
+                else:
+                    for entry in entries:
+                        deliveries.append(await sender.accept(entry))
         except Exception as error:
             error.add_note(f"kstream: record {len(deliveries)} of enqueue_many, counted from 0")
             raise
@@ -257,7 +260,9 @@ class Producer(Generic[T]):
 def sender_of(producer: Producer[Any]) -> Sender:
     """Return what *producer* hands its records to: for `kstream.sync`, which does so from other
     threads. Raises `ClosedError` before it was entered."""
-    return producer._entered()  # noqa: SLF001  (of this module)
+    sender = producer._entered()  # noqa: SLF001  (of this module)
+    sender.share()
+    return sender
 
 
 def _pair(record: tuple[str | None, T]) -> tuple[str | None, T]:

@@ -212,7 +212,6 @@ class _Life(Generic[T]):
         self._stay = home.submit(self._live(entered))
         entered.result()
         self._sender = _asyncio.sender_of(producer)
-        self._sender.share()
         home.keep(self)
 
     async def _live(self, entered: concurrent.futures.Future[None]) -> None:

@@ -19,6 +19,8 @@ from tempfile import TemporaryDirectory
 from xml.etree import ElementTree as ET
 
 KCLPY = "amazon_kclpy"
+CLASSES_IN = "classes"
+"""Where in KCLPY's environment the class is that we compile for it."""
 POM = "http://maven.apache.org/POM/4.0.0"
 
 
@@ -35,9 +37,19 @@ def main(place: Path, wanted: list[str]) -> None:
                 fetch_jars(pip, kclpy, Path(folder), repository)
                 environment["KCL_MVN_REPO_SEARCH_URL"] = f"{repository.as_uri()}/"
             subprocess.run([*pip, "install", *wanted], check=True, env=environment)
+        if kclpy:
+            compile_client(place)
     except BaseException:
         shutil.rmtree(place)
         raise
+
+
+def compile_client(place: Path) -> None:
+    """Compile what takes the place of the KCL's own client of Kinesis."""
+    (jars,) = place.glob(f"lib/*/site-packages/{KCLPY}/jars")
+    source = Path(__file__).with_name("kclpy") / "KinesisClientUtil.java"
+    told = ["-nowarn", "-cp", f"{jars}/*", "-d", str(place / CLASSES_IN)]
+    subprocess.run(["javac", *told, str(source)], check=True)
 
 
 def fetch_jars(pip: list[str], kclpy: str, folder: Path, repository: Path) -> None:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from .gauge import REGION, STREAM, Asked, Gauge, asked
+from .install import CLASSES_IN
 
 LEASH = Path(__file__).parents[2] / "tests" / "servers" / "leash.py"
+CLASSES = Path(sys.prefix, CLASSES_IN)
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -66,13 +68,10 @@ def main(job: Asked) -> None:
         assert package is not None
         assert package.origin is not None
         jars = Path(package.origin).with_name("jars")
-        source = Path(__file__).with_name("kclpy") / "KinesisClientUtil.java"
-        compiler = ["javac", "-nowarn", "-cp", f"{jars}/*", "-d", folder, str(source)]
-        subprocess.run(compiler, check=True)
         with Path(folder, "log").open("wb") as log:
             daemon = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(LEASH)]
-                + ["java", "-Daws.cborEnabled=false", "-cp", f"{folder}{os.pathsep}{jars}/*"]
+                + ["java", "-Daws.cborEnabled=false", "-cp", f"{CLASSES}{os.pathsep}{jars}/*"]
                 + ["software.amazon.kinesis.multilang.MultiLangDaemon"]
                 + ["--properties-file", str(settings)],
                 stdin=subprocess.PIPE,  # it ends with this process, however that ends
@@ -80,16 +79,14 @@ def main(job: Asked) -> None:
                 stderr=log,
             )
         gauge = Gauge(job.records, cpu=lambda: cpu_of(daemon.pid), peak=lambda: peak_of(daemon.pid))
-        seen = 0
-        while seen < job.records:
+        while gauge.seen < job.records:
             if daemon.poll() is not None:
                 sys.exit(f"the daemon ended: {Path(folder, 'log').read_text()[-2000:]}")
             time.sleep(0.005)
             lines = counts.read_bytes().rpartition(b"\n")[0].splitlines()
             found = sum(int(line) for line in lines)
-            if found > seen:
-                gauge.count(found - seen)
-                seen = found
+            if found > gauge.seen:
+                gauge.count(found - gauge.seen)
         gauge.tell()
         daemon.communicate()
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from hashlib import md5
 from itertools import islice
 from typing import Final
 
 from msgspec import Struct
 
 from ..record import Entry
-from .aggregation import DIGEST_SIZE, ID_TAG, MAGIC
+from .aggregation import DIGEST_SIZE, ID_TAG, MAGIC, digest_of
 
 __all__ = ["DEFAULT_LIMIT", "OUTER_KEY", "Packed", "pack"]
 
@@ -134,9 +133,7 @@ def _packed(
         parts += (record, head, span, data, id_tag, record_id, extra)
         count += 1
     message = b"".join(table + [_place_field(point) for point in points] + parts)
-    # Not `keyspace.md5`: on many bytes OpenSSL's is the faster one.
-    digest = md5(message, usedforsecurity=False).digest()
-    return Packed(b"%b%b%b" % (MAGIC, message, digest), count)
+    return Packed(b"%b%b%b" % (MAGIC, message, digest_of(message)), count)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -56,15 +56,19 @@ class Router:
 
     def of(self, key: str) -> ShardId:
         """Return the shard that holds partition key *key*."""
-        return self.ids[bisect_right(self.edges, md5(key.encode()).digest()) - 1]
+        return self.ids[self._index(key)]
 
     def place_of(self, key: str) -> int:
-        """Return the index in `ids` of the shard that holds partition key *key*, and know it."""
-        place = bisect_right(self.edges, md5(key.encode()).digest()) - 1
+        """Return the index in `ids` of the shard that holds partition key *key*, and know it: only
+        for a key of the form that the stream takes."""
+        place = self._index(key)
         if len(self.known) >= _KNOWN:
             self.known.clear()  # those still in use are soon back
         self.known[key] = place
         return place
+
+    def _index(self, key: str) -> int:
+        return bisect_right(self.edges, md5(key.encode()).digest()) - 1
 
     def keys_of(self, shard: ShardId) -> HashRange | None:
         """Return the hash keys of an open shard, ``None`` if it was none of the listing's."""

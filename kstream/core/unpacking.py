@@ -7,13 +7,20 @@ anything else `aggregation.split_aggregate` is asked, which takes whatever proto
 
 from __future__ import annotations
 
-from hashlib import md5
 from typing import Final
 
 from msgspec import Struct
 
 from ..record import Record
-from .aggregation import DIGEST_SIZE, ID_TAG, MAGIC, parse_place, parse_tags, split_aggregate
+from .aggregation import (
+    DIGEST_SIZE,
+    ID_TAG,
+    MAGIC,
+    digest_of,
+    parse_place,
+    parse_tags,
+    split_aggregate,
+)
 
 __all__ = ["Unpacked", "unpack"]
 
@@ -48,8 +55,7 @@ def unpack(outer: Record) -> Unpacked | None:
     if data[:_HEAD] != MAGIC or len(data) < _HEAD + DIGEST_SIZE:
         return None
     message = data[_HEAD:-DIGEST_SIZE]
-    # Not `keyspace.md5`: on many bytes OpenSSL's is the faster one.
-    if md5(message, usedforsecurity=False).digest() != data[-DIGEST_SIZE:]:
+    if digest_of(message) != data[-DIGEST_SIZE:]:
         return None
     try:
         keys, places, at = _tables(message)

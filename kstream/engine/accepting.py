@@ -65,20 +65,10 @@ class Intake:
         Nearly every record passes here, for less than a coroutine costs. Raises as `accept_now`,
         except `BufferFull`.
         """
-        number = self._accepted
-        if not number & _YIELD_EVERY or not self._open:
+        if not self._accepted & _YIELD_EVERY or not self._open:
             return None
         size = size_of(entry, self._largest)
-        if not self._room.take(size):
-            return None
-        # What `_put` does, without the call.
-        self._accepted = number = number + 1
-        record_id = entry.id
-        if record_id is None:
-            record_id = entry.id = self._prefix + str(number)
-        delivery = Delivery(record_id, entry, size, number, self._monotonic())
-        (self._only or self._lane(delivery)).put(delivery)
-        return delivery
+        return self._put(entry, size) if self._room.take(size) else None
 
     def accept_together(self, entries: list[Entry]) -> list[Delivery] | None:
         """Return the deliveries of *entries*; ``None`` if each has to be accepted by itself.

@@ -17,10 +17,7 @@ from typing import Final
 
 from ..clock import Clock
 from ..core.pacing import backoff
-from ..errors import (
-    DeliveryError,
-    RetryableError,
-)
+from ..errors import DeliveryError, RetryableError
 from ..record import Failure, Outcome, Receipt
 from .accepting import Intake
 from .inlet import Inlet

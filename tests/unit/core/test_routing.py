@@ -34,9 +34,11 @@ def test_places_of_keys_are_remembered_truly_and_not_without_bound(
     router = Router(lineage(7))
     for number in range(100):
         key = f"key {number % 33}"
-        place = router.known.get(key, router.place_of(key))
-        assert router.ids[place] == router.of(key)
+        assert router.ids[router.place_of(key)] == router.of(key)
         assert len(router.known) <= 10
+        for known, place in router.known.items():
+            assert router.ids[place] == router.of(known)
+        assert key in router.known
 
 
 def test_an_open_shard_tells_its_keys_and_another_none() -> None:
