@@ -19,14 +19,14 @@ from .engine.sending import Batching, ProducerStatistics, Sending, Writable
 from .errors import ClosedError, ConfigError, DeliveryError, Undelivered, UsageError
 from .ports.codec import Codec
 from .ports.stream import Stream
-from .record import Entry, Receipt
+from .record import Receipt
 
 __all__ = ["Batching", "Delivery", "Producer", "ProducerStatistics"]
 
 T = TypeVar("T", default=bytes)
 
 _BATCHING: Final = Batching()
-_TOGETHER: Final = 128
+_TOGETHER: Final = 512
 """Records that `enqueue_many` accepts at once, between two turns of the loop."""
 _SHOWN: Final = 1000
 """Undelivered records listed one by one in an exception's notes."""
@@ -182,8 +182,9 @@ class Producer(Generic[T]):
         `ClosedError`, and `DeliveryError` when failures nobody was told of fill half the budget.
         """
         data: Any = value if self._codec is None else self._codec.encode(value)
-        sender, entry = self._sender or self._entered(), Entry(data, key, id, headers, hash_key)
-        return sender.accept_at_once(entry) or await sender.accept(entry)
+        sender = self._sender or self._entered()
+        delivery = Delivery(data, key, cast("str", id), headers, hash_key)
+        return sender.accept_at_once(delivery) or await sender.accept(delivery)
 
     def enqueue_nowait(
         self,
@@ -196,7 +197,7 @@ class Producer(Generic[T]):
     ) -> Delivery:
         """Accept *value* now and return its delivery. Raises `BufferFull`, or as `enqueue`."""
         data: Any = value if self._codec is None else self._codec.encode(value)
-        return self._entered().accept_now(Entry(data, key, id, headers, hash_key))
+        return self._entered().accept_now(Delivery(data, key, cast("str", id), headers, hash_key))
 
     async def enqueue_many(self, records: Iterable[tuple[str | None, T]]) -> list[Delivery]:
         """Accept *records*, pairs of key and value, and return their deliveries, in order.
@@ -209,29 +210,32 @@ class Producer(Generic[T]):
         deliveries: list[Delivery] = []
         try:
             while some := list(islice(left, _TOGETHER)):
-                entries = self._entries(some)
-                if entries is None:
+                encoded = self._encoded(some)
+                if encoded is None:
                     for record in some:
                         key, value = _pair(record)
                         deliveries.append(await self.enqueue(value, key=key))
-                elif accepted := sender.accept_together(entries):
+                elif accepted := sender.accept_together(encoded):
                     deliveries += accepted
                     await asyncio.sleep(0)  # so that sending runs beside accepting
                 else:
-                    for entry in entries:
-                        deliveries.append(await sender.accept(entry))
+                    for pair in encoded:
+                        key, data = _pair(pair)
+                        deliveries.append(await sender.accept(Delivery(data, key)))
         except Exception as error:
             error.add_note(f"kstream: record {len(deliveries)} of enqueue_many, counted from 0")
             raise
         return deliveries
 
-    def _entries(self, records: list[tuple[str | None, T]]) -> list[Entry] | None:
+    def _encoded(
+        self, records: list[tuple[str | None, T]]
+    ) -> list[tuple[str | None, bytes]] | None:
         """Return *records* encoded; ``None`` if that fails for one of them."""
+        if self._codec is None:
+            return cast("list[tuple[str | None, bytes]]", records)
+        encode = self._codec.encode
         try:
-            if self._codec is None:
-                return [Entry(cast("bytes", value), key) for key, value in records]
-            encode = self._codec.encode
-            return [Entry(encode(value), key) for key, value in records]
+            return [(key, encode(value)) for key, value in records]
         except Exception:  # noqa: BLE001  (whatever it is: it comes again with the record at fault)
             return None
 

@@ -7,7 +7,7 @@ import concurrent.futures
 from collections.abc import Callable, Coroutine
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Generic, Self
+from typing import Any, Final, Generic, Self, cast
 
 from typing_extensions import TypeVar
 
@@ -16,7 +16,7 @@ from .engine.background import Background, background
 from .engine.sending import Batching, ProducerStatistics, Writable
 from .errors import ClosedError, DeliveryError
 from .ports.codec import Codec
-from .record import Entry, Receipt
+from .record import Receipt
 
 __all__ = ["Delivery", "Producer"]
 
@@ -168,7 +168,8 @@ class Producer(Generic[T]):
         """
         life = self._started()
         data: Any = value if self._codec is None else self._codec.encode(value)
-        return Delivery(life.accept(Entry(data, key, id, headers, hash_key)), life.home)
+        record = _asyncio.Delivery(data, key, cast("str", id), headers, hash_key)
+        return Delivery(life.accept(record), life.home)
 
     def flush(self) -> None:
         """Wait until the fate of every record accepted so far is known.
@@ -230,10 +231,11 @@ class _Life(Generic[T]):
         """Run *work* on the loop and return its outcome."""
         return _wait(self.home.submit(work), None)
 
-    def accept(self, entry: Entry) -> _asyncio.Delivery:
-        """Return the delivery of *entry*; only waiting for room is a hop to the loop."""
-        delivery = self._sender.accept_from_thread(entry)
-        return self.run(self._sender.accept(entry)) if delivery is None else delivery
+    def accept(self, delivery: _asyncio.Delivery) -> _asyncio.Delivery:
+        """Return *delivery* accepted; only waiting for room is a hop to the loop."""
+        if self._sender.accept_from_thread(delivery) is not None:
+            return delivery
+        return self.run(self._sender.accept(delivery))
 
     def close(self) -> None:
         """Leave the block. Raises `DeliveryError`."""

@@ -15,8 +15,10 @@ from ..record import Record
 from .aggregation import (
     DIGEST_SIZE,
     ID_TAG,
+    IDS_TAG,
     MAGIC,
     digest_of,
+    ids_in,
     parse_place,
     parse_tags,
     split_aggregate,
@@ -35,13 +37,13 @@ class Unpacked(Struct):
     """The user records of one Kinesis record."""
 
     records: list[Record]
-    """``sub`` is the place in the aggregate. Of the tags only the ID is filled in."""
+    """``sub`` is the place in the aggregate. Of the tags only the IDs are filled in."""
     keys: list[str]
     """Every key there is, once or more."""
     places: dict[int, int]
     """The hash keys of the records that have one of their own, by place in the aggregate."""
     tags: dict[int, dict[str, str]]
-    """The same for tags other than the ID."""
+    """The same for tags other than those with IDs."""
 
 
 class _Unusual(Exception):
@@ -63,7 +65,14 @@ def unpack(outer: Record) -> Unpacked | None:
         _read_records(message, at, outer, places, unpacked)
     except (_Unusual, IndexError, ValueError):
         return _split(outer)
-    return unpacked if unpacked.records else None
+    records = unpacked.records
+    if unpacked.tags and (ids := ids_in(unpacked.tags.get(0, {}), len(records))):
+        for record, name in zip(records, ids, strict=True):
+            record.id = name
+        del unpacked.tags[0][IDS_TAG]
+        if not unpacked.tags[0]:
+            del unpacked.tags[0]
+    return unpacked if records else None
 
 
 def _tables(message: bytes) -> tuple[list[str], list[int | None], int]:

@@ -9,17 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Generator
-from typing import Any, Final, Protocol
-
-from msgspec import Struct
+from typing import Any, Protocol, cast
 
 from ..errors import DeliveryError, Undelivered
 from ..record import Entry, Outcome, Receipt
+from .admission import OVERHEAD
 
-__all__ = ["SENT", "Delivery", "Lane", "Unclaimed"]
-
-SENT: Final = Entry(b"")
-"""Stands in a delivery for the entry once the stream has it, so that its bytes can go."""
+__all__ = ["Delivery", "Lane", "Unclaimed"]
 
 
 class Claims(Protocol):
@@ -30,28 +26,34 @@ class Claims(Protocol):
         ...
 
 
-class Delivery(Struct, eq=False):
+class Delivery(Entry, eq=False, gc=False):
     """A record that was accepted. Await it, any number of times, for its `Receipt`.
 
     Awaiting raises `DeliveryError` if the record could not be delivered; what the stream
     raised, if it raised, is the ``__cause__``. A delivery that is never awaited costs no
     future, and its failure comes out at the producer's next ``flush``.
+
+    It is the entry that the stream is given, not an object beside it: a producer holds many
+    thousands. Once the stream has the record, its bytes and headers are let go.
     """
 
-    id: str
-    """The record's ID: given, or made by the producer. All its retries carry it."""
-    entry: Entry
-    size: int
-    number: int
-    born: float
+    # Nothing here leads back to the delivery once its fate is known: `causes.kept` sees to that for
+    # the cause. So the garbage collector has none of the many to count and to look at.
+
+    id: str = cast("str", None)
+    """The record's ID: given, or made by the producer when it accepts the record. All its retries
+    carry it."""
+    size: int = 0
+    """Bytes it takes of the producer's budget: its own, and the objects around them."""
+    number: int = 0
+    born: float = 0.0
     attempts: int = 1
     outcome: Outcome | None = None
     """The stream's last word; ``None`` while the record is on its way."""
     reason: str = ""
     cause: Exception | None = None
     claims: Claims | None = None
-    """Set with a failure only: a record on its way refers to nothing that could refer to it, so
-    that the garbage collector has none of the many to look at."""
+    """Set with a failure only."""
     waiters: list[asyncio.Future[None]] | None = None
 
     def __repr__(self) -> str:
@@ -90,7 +92,7 @@ class Delivery(Struct, eq=False):
 
     def undelivered(self) -> Undelivered:
         """Return all that is needed to send the record again."""
-        return Undelivered(self.entry.data, self.entry.key, self.id, self.reason)
+        return Undelivered(self.data, self.key, self.id, self.reason)
 
 
 class Unclaimed:
@@ -143,6 +145,7 @@ class Lane:
     def __init__(self) -> None:
         self.queue: deque[Delivery] = deque()
         self.bytes: int = 0
+        """What is queued takes so many of the producer's budget."""
         self.flight: list[Delivery] = []
         self.tries: int = 0
         """Writes in a row that brought no receipt."""
@@ -168,20 +171,29 @@ class Lane:
             self._notice()
 
     def _notice(self) -> None:
-        if len(self.queue) >= self._records_wanted or self.bytes >= self._bytes_wanted:
+        if self._has(self._records_wanted, self._bytes_wanted):
             self.wake()
 
+    def _has(self, records: int, size: int) -> bool:
+        """Whether so many records, or bytes of records, are queued."""
+        waiting = len(self.queue)
+        return waiting >= records or self.bytes - waiting * OVERHEAD >= size
+
     def cut(self, records: int, size: int) -> list[Delivery]:
-        """Take off and return the next batch: at most so many records and bytes, at least one."""
-        queue = self.queue
-        batch = [queue.popleft()]
-        room = size - batch[0].size
-        for _ in range(min(records - 1, len(queue))):
-            room -= queue[0].size
-            if room < 0:
-                break
-            batch.append(queue.popleft())
-        self.bytes -= sum([delivery.size for delivery in batch])
+        """Take off and return the next batch: at most so many records, and bytes of records (not
+        of objects around them: these are not sent), at least one."""
+        take = self.queue.popleft
+        batch = [take() for _ in range(min(records, len(self.queue)))]
+        held = sum([delivery.size for delivery in batch])
+        most = size + OVERHEAD * len(batch)
+        if held > most:
+            rest: list[Delivery] = []
+            while held > most and len(batch) > 1:
+                rest.append(batch.pop())
+                held -= rest[-1].size
+                most -= OVERHEAD
+            self.queue.extendleft(rest)
+        self.bytes -= held
         self.flight = batch
         return batch
 
@@ -215,7 +227,7 @@ class Lane:
 
     async def filled(self, records: int, size: int, seconds: float | None = None) -> None:
         """Wait until so many records or bytes are queued, somebody hurries, or time is up."""
-        if len(self.queue) >= records or self.bytes >= size:
+        if self._has(records, size):
             return
         loop = asyncio.get_running_loop()
         self._records_wanted, self._bytes_wanted = records, size

@@ -20,8 +20,9 @@ from ..core.pacing import backoff
 from ..errors import DeliveryError, RetryableError
 from ..record import Failure, Outcome, Receipt
 from .accepting import Intake
+from .causes import kept
 from .inlet import Inlet
-from .outbox import SENT, Delivery, Lane
+from .outbox import Delivery, Lane
 from .sending import ProducerStatistics, Sending, Writable
 
 __all__ = ["Sender"]
@@ -99,18 +100,18 @@ class Sender(Intake):
         cause: Exception | None = None
         try:
             async with asyncio.timeout(self._left(batch[0])):
-                outcomes = await self._stream.write([delivery.entry for delivery in batch])
+                outcomes = await self._stream.write(batch)
             if len(outcomes) != len(batch):
                 cause = RuntimeError(f"{len(outcomes)} outcomes for {len(batch)} records")
                 outcomes = [Failure(str(cause), retryable=False)] * len(batch)
         except RetryableError as error:
-            cause, after = error, error.after
+            cause, after = kept(error), error.after
             outcomes = [Failure(_said(error), retryable=True)] * len(batch)
         except TimeoutError as error:
-            cause = error
+            cause = kept(error)
             outcomes = [Failure("no answer: it may have been written", retryable=True)] * len(batch)
         except Exception as error:  # noqa: BLE001  (whatever it is, it is these records' reason)
-            cause = error
+            cause = kept(error)
             outcomes = [Failure(_said(error), retryable=False)] * len(batch)
         again = self._settle(batch, outcomes, cause)
         lane.tries = lane.tries + 1 if len(again) == len(batch) else 0
@@ -128,15 +129,15 @@ class Sender(Intake):
         for delivery, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Receipt):
                 receipt = outcome
-                if delivery.attempts > 1 or delivery.entry.key is None:
+                if delivery.attempts > 1 or delivery.key is None:
                     receipt = Receipt(
                         outcome.shard,
                         outcome.sequence,
                         outcome.sub,
                         delivery.attempts - 1 + outcome.attempts,
-                        outcome.ordered and delivery.entry.key is not None,
+                        outcome.ordered and delivery.key is not None,
                     )
-                delivery.entry = SENT
+                delivery.data, delivery.headers = b"", None
                 delivered += 1
                 freed += delivery.size
                 if delivery.waiters is None:

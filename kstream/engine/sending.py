@@ -26,7 +26,7 @@ class Writable(Protocol):
 
 
 class Batching(Struct, frozen=True):
-    """How much goes into one write at most."""
+    """How much goes into one write at most: records, and bytes of theirs."""
 
     records: int = 2_000
     bytes: int = 1 << 20

@@ -6,6 +6,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from ..core.packing import DEFAULT_LIMIT
+
 __all__ = ["Aggregation", "Fetching", "KinesisOptions", "OutOfRange", "WriteOrder"]
 
 Fetching = Literal["poll", "push", "auto"]
@@ -41,9 +43,9 @@ class KinesisOptions(Struct, frozen=True, kw_only=True):
     """Whether the last worker to leave deregisters the fan-out consumer."""
     out_of_range: OutOfRange = "deliver"
     aggregate: Aggregation = "auto"
-    aggregate_bytes: int = 51_200
-    """Bytes of an aggregate at the most; the KPL's default. In ``ordered`` mode a shard has one
-    aggregate of a write in flight, so this over the round trip bounds what one write does."""
+    aggregate_bytes: int = DEFAULT_LIMIT
+    """Bytes of an aggregate at the most. In ``ordered`` mode a shard has one aggregate of a write in
+    flight, so this over the round trip bounds what one write does: hence more than the KPL's."""
     order: WriteOrder = "ordered"
     readers: Literal["kstream", "kcl"] = "kstream"
     """Who reads what we write. ``kcl``: user records that turn out to lie outside the shard their

@@ -83,19 +83,21 @@ def plan_aggregates(
     each of its records belongs. What can never be sent gets its failure in *outcomes* here.
     """
     ordered = ordered and layout.placed
-    lanes, keyless, free = _routed(entries, outcomes, layout.router if layout.placed else None)
+    router = layout.router if layout.placed else None
+    lanes, keyless, plain = _routed(entries, outcomes, router)
+    free = not plain and any(entries[number].key is None for lane in lanes for number in lane)
     plan = Plan([], [], [], [], ordered, keyless=free or bool(keyless), by_key=by_key)
-    builder = _Builder(plan, entries, outcomes, layout)
+    builder, most = _Builder(plan, entries, outcomes, layout), min(limit, layout.largest)
     for place, lane in enumerate(lanes):
         for row in _rows(entries, lane) if by_key else (lane,):
             level = 0
             group: Group | None = None
             if ordered:
                 group = row[0] if by_key else place
-            for packed, members in _cut(entries, row, min(limit, layout.largest), None):
+            for packed, members in _cut(entries, row, most, None, plain=plain):
                 level += builder.add(packed, members, group, level)
     for members, point in _runs(entries, keyless, limit, len(lanes), spreader):
-        for packed, cut in _cut(entries, members, min(limit, layout.largest), point):
+        for packed, cut in _cut(entries, members, most, point):
             builder.add(packed, cut, None, 0, point)
     return plan
 
@@ -151,13 +153,13 @@ class _Builder:
 def _routed(
     entries: Sequence[Entry], outcomes: list[Outcome | None], router: Router | None
 ) -> tuple[list[list[int]], list[int], bool]:
-    """Return the entries of each shard, those with neither key nor place, and whether some have
-    a place and no key."""
+    """Return the entries of each shard, those with neither key nor place, and whether all of the
+    shards' are plain (`packing.pack`)."""
     edges = [b""] if router is None else router.edges
     known = {} if router is None else router.known
     lanes: list[list[int]] = [[] for _ in edges]
     keyless: list[int] = []
-    free = False
+    plain = True
     for number, entry in enumerate(entries):
         key, name = entry.key, entry.id
         if (
@@ -165,6 +167,7 @@ def _routed(
             and entry.data.__class__ is bytes
             and entry.headers is None
             and entry.hash_key is None
+            and not entry.replay
             and (name is None or (name.__class__ is str and name.isascii() and name))
         ):
             place = known.get(key)  # a key that is known is known to be one
@@ -178,9 +181,9 @@ def _routed(
         elif entry.key is None and entry.hash_key is None:
             keyless.append(number)
         else:
-            free = free or entry.key is None
+            plain = False
             lanes[bisect_right(edges, point_of(entry).to_bytes(16, "big")) - 1].append(number)
-    return lanes, keyless, free
+    return lanes, keyless, plain
 
 
 def _rows(entries: Sequence[Entry], lane: list[int]) -> list[list[int]]:
@@ -193,12 +196,12 @@ def _rows(entries: Sequence[Entry], lane: list[int]) -> list[list[int]]:
 
 
 def _cut(
-    entries: Sequence[Entry], lane: list[int], limit: int, point: int | None
+    entries: Sequence[Entry], lane: list[int], limit: int, point: int | None, *, plain: bool = False
 ) -> list[tuple[Packed, list[int]]]:
     """Return *lane* cut into aggregates, each with the entries in it."""
     found, begin = [], 0
     chosen = entries if len(lane) == len(entries) else [entries[number] for number in lane]
-    for packed in pack(chosen, limit, tags=_tags, place=point):
+    for packed in pack(chosen, limit, tags=_tags, place=point, plain=plain):
         found.append((packed, lane[begin : begin + packed.count]))
         begin += packed.count
     return found

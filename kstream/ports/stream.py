@@ -90,6 +90,8 @@ class Stream(Protocol):
     async def write(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Append *entries* and return one outcome each, in order.
 
+        They stay the caller's, who may change them afterwards: what is kept of one is copied.
+
         Never raises for a single record. Raises `RetryableError` when nothing is known of any
         of them, `StorageFull` or `NotFound` when none was written.
         """

@@ -17,6 +17,7 @@ from typing_extensions import override
 from ..aws.dynamo import Item
 from ..clock import Clock
 from ..core.lineage import Lineage
+from ..core.packing import DEFAULT_LIMIT
 from ..errors import KstreamError, NotFound
 from ..keyspace import FULL_RING, hash_key
 from ..kinesis.options import Aggregation, Fetching, KinesisOptions
@@ -55,7 +56,7 @@ class KinesisSetting(Struct, frozen=True, kw_only=True):
 
     fetch: Fetching = "poll"
     aggregate: Aggregation = "auto"
-    aggregate_bytes: int = 51_200
+    aggregate_bytes: int = DEFAULT_LIMIT
     changing: float = 0.0
     """Seconds that one split or merge takes."""
     uniform: float = 0.0
@@ -75,7 +76,7 @@ class KinesisSetting(Struct, frozen=True, kw_only=True):
         return cls(
             fetch=chance.choice(["poll", "push", "auto"]),
             aggregate=chance.choice(["on", "auto"] if dedup else ["on", "auto", "off"]),
-            aggregate_bytes=chance.choice([150, 400, 51_200]),
+            aggregate_bytes=chance.choice([150, 400, DEFAULT_LIMIT]),
             changing=chance.choice([0.0, 0.4, 1.5, 4.0]),
             uniform=0.2,
             creating=chance.choice([0.0, 0.5]),

@@ -58,6 +58,7 @@ class ScriptedStream:
 
     async def write(self, entries: Sequence[Entry]) -> list[Outcome]:
         act = self._acts.pop(0) if self._acts else self._then
+        entries = [copied(entry) for entry in entries]  # they are the caller's, and will change
         self.writes.append(list(entries))
         self.flying += 1
         self.most_flying = max(self.flying, self.most_flying)
@@ -106,3 +107,7 @@ class ScriptedStream:
         first = len(self.log)
         self.log += entries
         return [Receipt(ShardId("only"), first + n) for n in range(len(entries))]
+
+
+def copied(entry: Entry) -> Entry:
+    return Entry(entry.data, entry.key, entry.id, entry.headers, entry.hash_key, entry.replay)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from hashlib import md5
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,10 +9,11 @@ from aws_kinesis_agg import aggregator, deaggregator, messages_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kstream.core.aggregation import ID_TAG, MAGIC, UserRecord, split_aggregate
+from kstream.core.aggregation import ID_TAG, IDS_TAG, MAGIC, UserRecord, split_aggregate
 from kstream.core.packing import DEFAULT_LIMIT, Packed, pack
+from kstream.core.unpacking import unpack
 from kstream.keyspace import KEYSPACE_END, hash_key
-from kstream.record import Entry
+from kstream.record import Entry, Record
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=200)
 RECORDS = st.lists(
@@ -22,7 +24,13 @@ RECORDS = st.lists(
         hash_key=st.one_of(st.none(), st.integers(0, KEYSPACE_END - 1), st.sampled_from([0, 7])),
         id=st.one_of(st.none(), TEXT),
         tags=st.one_of(
-            st.none(), st.dictionaries(TEXT.filter(ID_TAG.__ne__), TEXT, min_size=1, max_size=2)
+            st.none(),
+            st.dictionaries(
+                TEXT.filter(lambda name: name not in {ID_TAG, IDS_TAG}),
+                TEXT,
+                min_size=1,
+                max_size=2,
+            ),
         ),
     ),
     min_size=1,
@@ -147,8 +155,8 @@ def test_a_record_without_a_hash_key_lies_where_its_key_does() -> None:
     assert UserRecord("k", b"", hash_key=0).point == 0
 
 
-def test_an_aggregate_stays_below_the_limit_of_the_kpl() -> None:
-    first, *_ = pack([Entry(b"x" * 500, "key")] * 200, tags=lambda _: None)
+def test_an_aggregate_is_filled_up_to_its_limit() -> None:
+    first, *_ = pack([Entry(b"x" * 500, "key")] * 400, tags=lambda _: None)
     assert DEFAULT_LIMIT - 600 < len(first.data) <= DEFAULT_LIMIT
 
 
@@ -272,3 +280,127 @@ def test_one_changed_byte_is_noticed(records: list[UserRecord], data: st.DataObj
     sealed = bytearray(packed(records))
     sealed[data.draw(st.integers(0, len(sealed) - 1))] ^= data.draw(st.integers(1, 255))
     assert split_aggregate(bytes(sealed)) is None
+
+
+# -- plain entries -----------------------------------------------------------------------------
+
+
+PLAIN = st.lists(
+    st.builds(
+        Entry,
+        data=st.one_of(st.binary(max_size=300), st.integers(2030, 2060).map(bytes)),
+        key=st.one_of(
+            st.sampled_from(["a", "b", "k" * 127, "k" * 128, "k" * 256]),
+            st.text(st.characters(max_codepoint=0x7F), min_size=1, max_size=256),
+        ),
+    ),
+    min_size=1,
+    max_size=40,
+)
+IDS = st.one_of(
+    st.none(),
+    st.integers(0, 1 << 40).map(lambda first: [f"maker-{first + n}" for n in range(40)]),
+    st.lists(st.text(min_size=1, max_size=20), min_size=40, max_size=40),
+    st.lists(st.text("ab", min_size=1, max_size=4), min_size=40, max_size=40),
+    st.lists(st.one_of(st.none(), st.sampled_from(["a", "ab", "b"])), min_size=40, max_size=40),
+)
+
+
+def packed_plain(entries: list[Entry], limit: int = 1 << 20) -> list[Packed]:
+    return pack(entries, limit, tags=lambda _: None, plain=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(PLAIN, IDS, st.integers(20, 4000))
+def test_plain_entries_come_out_again_with_their_ids(
+    entries: list[Entry], ids: list[str | None] | None, limit: int
+) -> None:
+    for entry, name in zip(entries, ids or [], strict=False):
+        entry.id = name
+    begin = 0
+    for aggregate in packed_plain(entries, limit):
+        whole = entries[begin : begin + aggregate.count]
+        found = split_aggregate(aggregate.data)
+        assert found == [UserRecord(entry.key or "", entry.data, None, entry.id) for entry in whole]
+        unpacked = unpack(Record(1, 0, "a", aggregate.data))
+        assert unpacked is not None
+        assert not unpacked.tags
+        assert [(r.key, r.data, r.id) for r in unpacked.records] == [
+            (entry.key, entry.data, entry.id) for entry in whole
+        ]
+        assert len(aggregate.data) <= limit or aggregate.count == 1
+        begin += aggregate.count
+    assert begin == len(entries)
+
+
+@settings(max_examples=60, deadline=None)
+@given(PLAIN)
+def test_plain_entries_without_ids_are_packed_as_all_others(entries: list[Entry]) -> None:
+    assert packed_plain(entries) == pack(entries, 1 << 20, tags=lambda _: None)
+
+
+def test_plain_entries_fill_an_aggregate_nearly_to_its_limit() -> None:
+    entries = [Entry(bytes(200), f"key-{n}", f"maker-{n:06d}") for n in range(1000)]
+    first, *_ = packed_plain(entries, 51_200)
+    assert 51_200 - 600 < len(first.data) <= 51_200
+
+
+def test_indexes_of_every_width_in_plain_entries() -> None:
+    entries = [Entry(b"", f"{n}", f"{n}") for n in range(17_000)]
+    (whole,) = packed_plain(entries, 20 << 20)
+    found = split_aggregate(whole.data)
+    assert found is not None
+    assert [(r.key, r.id) for r in found] == [(entry.key, entry.id) for entry in entries]
+
+
+def test_ids_may_begin_otherwise_between_those_of_the_first_and_the_last_record() -> None:
+    names = ["maker-1", "mine", "maker-2"]
+    (whole,) = packed_plain([Entry(b"", "k", name) for name in names])
+    assert [record.id for record in split_aggregate(whole.data) or ()] == names
+
+
+def test_amazons_own_library_reads_aggregates_with_their_ids_in_one_tag() -> None:
+    entries = [Entry(b"%d" % n, f"key-{n % 50}", f"maker-{n}") for n in range(300)]
+    (whole,) = packed_plain(entries)
+    raw: dict[str, Any] = {"SequenceNumber": "1", "PartitionKey": "a", "Data": whole.data}
+    out = deaggregator.deaggregate_records([to_lambda(raw)])
+    assert [r["kinesis"]["partitionKey"] for r in out] == [entry.key for entry in entries]
+    message = messages_pb2.AggregatedRecord()
+    message.ParseFromString(whole.data[4:-16])
+    assert [tag.key for record in message.records for tag in record.tags] == [IDS_TAG]
+
+
+def test_ids_for_another_number_of_records_are_not_taken_for_theirs() -> None:
+    """Somebody took the aggregate apart and made another one of it."""
+    message = as_protobuf([UserRecord("k", b"x"), UserRecord("k", b"y", id="own")])
+    message.records[0].tags.add(key=IDS_TAG, value="maker-\n1\n2\n3")
+    data = wrapped(message.SerializeToString())
+    found, unpacked = split_aggregate(data), unpack(Record(1, 0, "a", data))
+    assert found is not None
+    assert unpacked is not None
+    assert [r.id for r in found] == [r.id for r in unpacked.records] == [None, "own"]
+    assert unpacked.tags[0] == found[0].tags == {IDS_TAG: "maker-\n1\n2\n3"}
+
+
+def test_other_tags_of_the_first_record_stay_beside_the_ids() -> None:
+    message = as_protobuf([UserRecord("k", b"x", tags={"a": "b"}), UserRecord("k", b"y")])
+    message.records[0].tags.add(key=IDS_TAG, value="maker-\n1\n2")
+    data = wrapped(message.SerializeToString())
+    found, unpacked = split_aggregate(data), unpack(Record(1, 0, "a", data))
+    assert unpacked is not None
+    assert found == [
+        UserRecord("k", b"x", None, "maker-1", {"a": "b"}),
+        UserRecord("k", b"y", None, "maker-2"),
+    ]
+    assert unpacked.tags == {0: {"a": "b"}}
+    assert [r.id for r in unpacked.records] == ["maker-1", "maker-2"]
+
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "aggregate_ids_v1.hex"
+
+
+def test_an_aggregate_with_its_ids_in_one_tag_is_written_and_read_as_ever() -> None:
+    """Every stored thing has a version, here in the tag's name, and a golden file from day one."""
+    entries = [Entry(b"%d" % n, f"key-{n % 3}", f"maker-{n}") for n in range(8, 12)]
+    (whole,) = packed_plain(entries)
+    assert whole.data.hex() == GOLDEN.read_text().strip()

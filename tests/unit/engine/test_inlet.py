@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from kstream.engine.inlet import Inlet
-from kstream.engine.outbox import SENT, Delivery
+from kstream.engine.outbox import Delivery
 from kstream.errors import ClosedError
 
 
@@ -30,7 +30,7 @@ class Nobody:
 
 
 def delivery(name: str) -> Delivery:
-    return Delivery(name, SENT, 1, 0, 0.0, claims=Nobody())
+    return Delivery(b"", id=name, claims=Nobody())
 
 
 def test_a_burst_wakes_the_loop_once_and_the_next_burst_once_more() -> None:

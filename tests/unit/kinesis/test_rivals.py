@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from kstream.engine.outbox import Delivery
 from kstream.engine.producing import Sender
 from kstream.engine.retrying import Retry
 from kstream.engine.sending import Sending
@@ -426,7 +427,9 @@ def test_a_producer_that_is_closed_with_records_in_flight_sends_them() -> None:
             chance=random.Random(7),
         )
         await sender.start()
-        deliveries = [await sender.accept(entry) for entry in numbered(2000, LOW + HIGH)]
+        deliveries = [
+            await sender.accept(Delivery(e.data, e.key)) for e in numbered(2000, LOW + HIGH)
+        ]
         await sender.stop(60)
         for delivery in deliveries:
             await delivery
@@ -445,7 +448,7 @@ def test_refused_records_of_a_key_are_not_overtaken_by_later_ones() -> None:
         )
         await sender.start()
         # Three times what the shard takes in: most requests are refused in part.
-        deliveries = [await sender.accept(entry) for entry in numbered(3000, LOW[:5])]
+        deliveries = [await sender.accept(Delivery(e.data, e.key)) for e in numbered(3000, LOW[:5])]
         await sender.stop(600)
         receipts = [await delivery for delivery in deliveries]
         assert max(receipt.attempts for receipt in receipts) > 1, "some were refused"

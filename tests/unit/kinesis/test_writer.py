@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +18,8 @@ from kstream.testing.fake_kinesis import Habits
 from .writing import BROKEN, THROTTLED, Stage, on_stage
 
 PLAIN = KinesisOptions(aggregate="off")
+SMALL: Final = 40_000
+"""Bytes of an aggregate, for tests of writes of several requests."""
 
 
 def numbered(count: int, keys: int = 7, start: int = 0, size: int = 0) -> list[Entry]:
@@ -155,7 +157,7 @@ def test_a_request_carries_one_aggregate_of_a_shard() -> None:
             assert len(shards) == len(dict.fromkeys(shards))
         in_order(stage)
 
-    on_stage(scenario, shards=4)
+    on_stage(scenario, KinesisOptions(aggregate_bytes=SMALL), shards=4)
 
 
 def test_a_request_carries_one_plain_record_of_a_key() -> None:
@@ -185,7 +187,7 @@ def test_a_throttled_part_of_a_request_keeps_the_order_of_its_keys(aggregate: Ag
         assert len(stage.log()) == 400
         in_order(stage)
 
-    on_stage(scenario, KinesisOptions(aggregate=aggregate), shards=2)
+    on_stage(scenario, KinesisOptions(aggregate=aggregate, aggregate_bytes=SMALL), shards=2)
 
 
 def test_what_is_refused_for_long_goes_back_with_all_that_is_behind_it() -> None:
@@ -273,7 +275,7 @@ def test_a_lost_answer_in_the_middle_leaves_it_and_all_behind_it_to_be_sent_agai
         assert (len(ids) > 2000) == (loss == "after"), "a repeat, which its ID tells"
         in_order(stage)
 
-    on_stage(scenario, shards=4)
+    on_stage(scenario, KinesisOptions(aggregate_bytes=2 * SMALL), shards=4)
 
 
 def test_a_stream_that_is_gone_is_said_once_nothing_was_written() -> None:
@@ -422,7 +424,7 @@ def test_many_records_without_a_key_share_full_aggregates() -> None:
             for user in split_aggregate(record.data) or ():
                 assert user.point in keys, "or the KCL would drop it"
 
-    on_stage(scenario, shards=100)
+    on_stage(scenario, KinesisOptions(aggregate_bytes=SMALL), shards=100)
 
 
 def test_fast_mode_sends_everything_at_once_and_promises_no_order() -> None:
