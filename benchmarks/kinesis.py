@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from itertools import cycle, islice, repeat
 from typing import Any, Final
 
 from kstream import Batch, Delivery, Producer, Record, Worker
@@ -35,7 +36,7 @@ from kstream.record import Entry, Outcome, Receipt
 from . import bare
 from .contest import PEERS, compete, present
 from .credentials import nobody
-from .measuring import Goal, Row, from_pairs, main, single
+from .measuring import Goal, Row, from_pairs, main
 from .stub_http import running
 from .stub_kinesis import KEYS, STREAM, per_page
 
@@ -103,17 +104,15 @@ def _writing(runner: asyncio.Runner) -> Iterator[Row]:
             return _PUTS / floor, _PUTS / ours
 
     modes: tuple[tuple[str, Puts, Aggregation, Goal | None], ...] = (
-        ("kinesis.produce_aggregated", produced, "on", _at_least(0.3)),
+        ("kinesis.produce_aggregated", written, "on", _at_least(0.3)),
         ("kinesis.produce_plain", written, "off", _at_least(0.5)),
+        ("kinesis.producer_aggregated", produced, "on", None),
         ("kinesis.producer_plain", produced, "off", None),
         ("kinesis.enqueue", produced_singly, "on", None),
     )
     for name, puts, aggregate, goal in modes:
         found = [runner.run(pair(puts, aggregate)) for _ in range(_PAIRS + 1)][1:]
-        if goal is None:
-            yield single(name, "records/s", [ours for _, ours in found], None)
-        else:
-            yield from_pairs(name, "records/s", found, goal)
+        yield from_pairs(name, "records/s", found, goal)
 
 
 def _rivals(runner: asyncio.Runner) -> Iterator[Row]:
@@ -229,7 +228,7 @@ async def produced(
 ) -> tuple[float, float]:
     """Put *records* through a `Producer`, all of them handed over in one call; return the seconds
     and the seconds of CPU until each has its receipt."""
-    pairs = ((KEYS[n % len(KEYS)], data) for n in range(records))
+    pairs = islice(zip(cycle(KEYS), repeat(data), strict=False), records)
     return await _produced(kinesis, aggregate, lambda producer: producer.enqueue_many(pairs))
 
 
@@ -264,15 +263,20 @@ async def _produced(
 async def written(
     kinesis: str, aggregate: Aggregation, records: int, data: bytes
 ) -> tuple[float, float]:
-    """The same through `Stream.write`, 500 records a write, as ``local.append`` does."""
+    """The same through `Stream.write`, 500 records a write, as ``local.append`` does. Aggregated, each
+    has an ID."""
     stream = stream_at(kinesis, aggregate)
     await stream.write([Entry(data, KEYS[0])])
-    firsts = iter(range(0, records, _WRITE))
+    firsts, named = iter(range(0, records, _WRITE)), unique_id()[:20]
     outcomes: list[Outcome] = []
 
     async def lane() -> None:
         for first in firsts:
-            entries = [Entry(data, KEYS[n % len(KEYS)]) for n in range(first, first + _WRITE)]
+            numbers = range(first, first + _WRITE)
+            if aggregate == "off":
+                entries = [Entry(data, KEYS[n % len(KEYS)]) for n in numbers]
+            else:
+                entries = [Entry(data, KEYS[n % len(KEYS)], f"{named}-{n}") for n in numbers]
             outcomes.extend(await stream.write(entries))
 
     began, cpu = time.perf_counter(), time.process_time()

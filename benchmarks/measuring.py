@@ -23,7 +23,7 @@ PAIRS: Final = 5
 """Pairs of every figure that has a floor, and runs of every figure that has none."""
 
 _COLUMNS: Final = ("name", "figure", "unit", "floor", "ratio", "spread", "goal", "met")
-_WIDTHS: Final = (22, 12, 14, 12, 8, 15, 26, 4)
+_WIDTHS: Final = (27, 12, 14, 12, 8, 15, 26, 4)
 
 
 class Row(Struct, frozen=True):
@@ -70,7 +70,9 @@ def pairs(
     return [(floor(), ours()) for _ in range(count)]
 
 
-def from_pairs(name: str, unit: str, found: Sequence[tuple[float, float]], goal: Goal) -> Row:
+def from_pairs(
+    name: str, unit: str, found: Sequence[tuple[float, float]], goal: Goal | None
+) -> Row:
     """Return the row of a figure that was measured beside its floor."""
     ours = [our for _, our in found]
     ratio = median(our / floor for floor, our in found)
@@ -81,8 +83,8 @@ def from_pairs(name: str, unit: str, found: Sequence[tuple[float, float]], goal:
         unit=unit,
         floor=median(floor for floor, _ in found),
         ratio=ratio,
-        goal=goal.text,
-        met=goal.met(figure, ratio),
+        goal="" if goal is None else goal.text,
+        met=None if goal is None else goal.met(figure, ratio),
         spread=(min(ours), max(ours)),
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
-from typing import Final
+from typing import Final, cast
 
 from msgspec import Struct
 
@@ -115,6 +115,8 @@ class _Ids(Struct):
 
     each: list[str]
     """Empty if the entries have none."""
+    lines: str = ""
+    """All of them, a line each."""
     common: str = ""
     """What all of them begin with."""
     room: int = 0
@@ -135,13 +137,14 @@ class _Ids(Struct):
         if text.count("\n" + common) < len(ids) - 1:
             common = _beginning(min(ids), max(ids))  # those between begin otherwise
         widest = max(map(len, ids)) - len(common) + 1
-        return cls(ids, common, len(common) + _TAG_ROOM, widest)
+        return cls(ids, text, common, len(common) + _TAG_ROOM, widest)
 
     def tag(self, begin: int, end: int) -> bytes:
         """Return the tag with the IDs of the entries from *begin* to *end*."""
         if not self.each:
             return b""
-        lines = "\n" + "\n".join(self.each[begin:end])
+        whole = end - begin == len(self.each)
+        lines = "\n" + (self.lines if whole else "\n".join(self.each[begin:end]))
         text = self.common + lines.replace("\n" + self.common, "\n")
         return _tag_head(IDS_TAG, len(text)) + text.encode()
 
@@ -153,13 +156,12 @@ def _packed_plain(entries: Sequence[Entry], begin: int, limit: int, ids: _Ids) -
     parts: list[bytes] = []
     room, widest = limit - _EMPTY - ids.room, ids.widest
     for entry in islice(entries, begin, None):
-        key, data = entry.key, entry.data
-        assert key is not None
+        key, data = cast("str", entry.key), entry.data
         length = len(data)
-        index, width = keys.get(key, -1), 0
-        if index < 0:
-            index, width = len(keys), len(key)
-            room -= width + 3
+        top = len(keys)
+        index = keys.setdefault(key, top)
+        if index == top:  # it was not there: one look at the dictionary instead of two
+            room -= len(key) + 3
         if length < _TABLED and index < _SHORT:
             total = _TOTALS[length] if index < 0x80 else _TOTALS[length] + 1
             record, head, span = _RECORDS[total], _KEYS[index], _VARINTS[length]
@@ -170,9 +172,8 @@ def _packed_plain(entries: Sequence[Entry], begin: int, limit: int, ids: _Ids) -
         room -= len(record) + total + widest
         if room < 0 and parts:
             break
-        if width:
-            keys[key] = index
-            table += (_KEY_HEADS[width], key)
+        if index == top:
+            table += (_KEY_HEADS[len(key)], key)
         parts += (record, head, span, data)
     count = len(parts) // 4
     if tag := ids.tag(begin, begin + count):

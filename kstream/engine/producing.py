@@ -128,16 +128,11 @@ class Sender(Intake):
         freed = delivered = 0
         for delivery, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Receipt):
-                receipt = outcome
-                if delivery.attempts > 1 or delivery.key is None:
-                    receipt = Receipt(
-                        outcome.shard,
-                        outcome.sequence,
-                        outcome.sub,
-                        delivery.attempts - 1 + outcome.attempts,
-                        outcome.ordered and delivery.key is not None,
-                    )
-                delivery.data, delivery.headers = b"", None
+                by_itself = delivery.attempts == 1 and delivery.key is not None
+                receipt = outcome if by_itself else _as_sent(delivery, outcome)
+                delivery.data = b""
+                if delivery.headers is not None:  # setting a field costs more than looking at it
+                    delivery.headers = None
                 delivered += 1
                 freed += delivery.size
                 if delivery.waiters is None:
@@ -235,6 +230,17 @@ class Sender(Intake):
         for delivery in waiting:
             why = f": {delivery.reason}" if delivery.reason else ""
             self._fail(delivery, "closed before it was sent" + why, delivery.cause)
+
+
+def _as_sent(delivery: Delivery, receipt: Receipt) -> Receipt:
+    """Return *receipt* with the tries before this one, and what order its record can have."""
+    return Receipt(
+        receipt.shard,
+        receipt.sequence,
+        receipt.sub,
+        delivery.attempts - 1 + receipt.attempts,
+        receipt.ordered and delivery.key is not None,
+    )
 
 
 def _said(error: Exception) -> str:

@@ -38,9 +38,9 @@ class Plan(Struct):
     for an entry that goes as it is, several for an aggregate."""
 
     puts: list[PutEntry]
-    owners: list[int | list[int]]
-    groups: list[Group]
-    levels: list[list[int]]
+    owners: Sequence[int | list[int]]
+    groups: Sequence[Group]
+    levels: Sequence[Sequence[int]]
     """Puts by when they may be sent: no level has two of one group."""
     ordered: bool
     """Whether order per key is promised at all."""
@@ -86,8 +86,7 @@ def plan_aggregates(
     router = layout.router if layout.placed else None
     lanes, keyless, plain = _routed(entries, outcomes, router)
     free = not plain and any(entries[number].key is None for lane in lanes for number in lane)
-    plan = Plan([], [], [], [], ordered, keyless=free or bool(keyless), by_key=by_key)
-    builder, most = _Builder(plan, entries, outcomes, layout), min(limit, layout.largest)
+    builder, most = _Builder(entries, outcomes, layout), min(limit, layout.largest)
     for place, lane in enumerate(lanes):
         for row in _rows(entries, lane) if by_key else (lane,):
             level = 0
@@ -99,20 +98,21 @@ def plan_aggregates(
     for members, point in _runs(entries, keyless, limit, len(lanes), spreader):
         for packed, cut in _cut(entries, members, most, point):
             builder.add(packed, cut, None, 0, point)
+    plan = Plan(builder.puts, builder.owners, builder.groups, builder.levels, ordered)
+    plan.keyless, plan.by_key = free or bool(keyless), by_key
     return plan
 
 
 class _Builder:
-    """Puts a plan together from aggregates."""
+    """Collects the parts of a plan of aggregates."""
 
     def __init__(
-        self,
-        plan: Plan,
-        entries: Sequence[Entry],
-        outcomes: list[Outcome | None],
-        layout: Layout,
+        self, entries: Sequence[Entry], outcomes: list[Outcome | None], layout: Layout
     ) -> None:
-        self._plan = plan
+        self.puts: list[PutEntry] = []
+        self.owners: list[int | list[int]] = []
+        self.groups: list[Group] = []
+        self.levels: list[list[int]] = []
         self._entries = entries
         self._outcomes = outcomes
         self._layout = layout
@@ -139,14 +139,13 @@ class _Builder:
         if size > self._layout.largest:
             self._outcomes[members[0]] = _too_large(size, self._layout, wrapped=not plain)
             return False
-        plan = self._plan
-        number = len(plan.puts)
-        plan.puts.append(put)
-        plan.owners.append(members[0] if plain else members)
-        plan.groups.append(-1 - number if group is None else group)
-        while len(plan.levels) <= level:
-            plan.levels.append([])
-        plan.levels[level].append(number)
+        number = len(self.puts)
+        self.puts.append(put)
+        self.owners.append(members[0] if plain else members)
+        self.groups.append(-1 - number if group is None else group)
+        while len(self.levels) <= level:
+            self.levels.append([])
+        self.levels[level].append(number)
         return True
 
 
@@ -244,11 +243,19 @@ def plan_plain(
 ) -> Plan:
     """Return *entries* as they are, a row of them for each key. IDs and replay numbers, which
     only an aggregate can carry, stay behind; headers are refused."""
-    plan = Plan([], [], [], [], ordered and layout.placed)
+    placed = layout.placed
+    in_order = ordered and placed
+    largest = layout.largest - 4 * LONGEST_KEY
+    if in_order and (found := _each_key_once(entries, largest)) is not None:
+        every = range(len(found))
+        keys = [put.key or "" for put in found]
+        return Plan(found, every, keys, [every], ordered=True, simple=True)
+    puts: list[PutEntry] = []
+    groups: list[Group] = []
+    owners: list[int | list[int]] = []
+    levels: list[list[int]] = []
+    plan = Plan(puts, owners, groups, levels, in_order)
     turns: dict[str, int] = {}
-    placed, largest = layout.placed, layout.largest - 4 * LONGEST_KEY
-    in_order, levels, puts = plan.ordered, plan.levels, plan.puts
-    put_next, group_next, owner_next = puts.append, plan.groups.append, plan.owners.append
     for number, entry in enumerate(entries):
         key, data, point = entry.key, entry.data, entry.hash_key
         if not (
@@ -272,18 +279,38 @@ def plan_plain(
         level = 0
         if key is None or not in_order:
             plan.keyless = plan.keyless or key is None
-            group_next(-1 - put)
+            groups.append(-1 - put)
         else:
             level = turns.get(key, 0)
             turns[key] = level + 1
-            group_next(key)
+            groups.append(key)
         if level == len(levels):
             levels.append([])
         levels[level].append(put)
-        owner_next(number)
-        put_next(PutEntry(data, _wire_key(key, point) if key is None else key, point))
-    plan.simple = plan.ordered and not plan.keyless
+        owners.append(number)
+        puts.append(PutEntry(data, _wire_key(key, point) if key is None else key, point))
+    plan.simple = in_order and not plan.keyless
     return plan
+
+
+def _each_key_once(entries: Sequence[Entry], largest: int) -> list[PutEntry] | None:
+    """Return *entries* as they travel, if none has to wait for another one and all are as nearly all
+    are. Where there are many more keys than a write has entries, that is most of the time."""
+    keys, data = [entry.key or "" for entry in entries], [entry.data for entry in entries]
+    try:
+        if len(set(keys)) < len(keys) or not "".join(keys).isascii():
+            return None
+    except TypeError:  # something that is no text
+        return None
+    if (
+        not all(keys)
+        or max(map(len, keys), default=0) > LONGEST_KEY
+        or set(map(type, data)) != {bytes}
+        or max(map(len, data)) > largest
+        or [1 for entry in entries if entry.headers is not None or entry.hash_key is not None]
+    ):
+        return None
+    return list(map(PutEntry, data, keys))
 
 
 def _refused(why: Failure | str) -> Failure:

@@ -14,7 +14,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 from ..clock import Clock
 from ..core.pacing import backoff
@@ -101,7 +101,8 @@ class Putting:
     async def _run(self) -> None:
         give_up_at = self._monotonic() + _PATIENCE
         for level in self._plan.levels:
-            await self._round(self._due() + self._ready(level))
+            first, ready = self._due(), self._ready(level)
+            await self._round([*first, *ready] if first else ready)
             if self.error is not None:
                 return
         while self._held:
@@ -125,7 +126,7 @@ class Putting:
 
     # -- which may go --------------------------------------------------------------------------
 
-    def _ready(self, level: list[int]) -> list[int]:
+    def _ready(self, level: Sequence[int]) -> Sequence[int]:
         """Return the puts of *level* that nothing holds back."""
         if not (self._held or self._blocked or self._paces):
             return level
@@ -176,7 +177,7 @@ class Putting:
 
     # -- requests ------------------------------------------------------------------------------
 
-    async def _round(self, puts: list[int]) -> None:
+    async def _round(self, puts: Sequence[int]) -> None:
         requests = self._requests(puts)
         if len(requests) == 1:
             await self._request(requests[0])
@@ -188,7 +189,7 @@ class Putting:
             except BaseExceptionGroup as group:
                 raise group.exceptions[0] from None  # nobody expected it: a fault in our code
 
-    def _requests(self, puts: list[int]) -> list[list[int]]:
+    def _requests(self, puts: Sequence[int]) -> Sequence[Sequence[int]]:
         all_puts = self._plan.puts
         sizes = [len(all_puts[put].data) for put in puts]
         key = 4 * 256  # bytes at the most
@@ -207,12 +208,12 @@ class Putting:
             requests[-1].append(put)
         return requests
 
-    async def _in_turn(self, request: list[int]) -> None:
+    async def _in_turn(self, request: Sequence[int]) -> None:
         async with self._at_once:
             if self.error is None:
                 await self._request(request)
 
-    async def _request(self, request: list[int]) -> None:
+    async def _request(self, request: Sequence[int]) -> None:
         puts = self._plan.puts
         try:
             answers = await self._api.put_records([puts[put] for put in request])
@@ -230,6 +231,10 @@ class Putting:
             self._settle(request, answers)
             return
         owners, outcomes = self._plan.owners, self._outcomes
+        each_its_own = isinstance(owners, range) and isinstance(request, range)
+        if each_its_own and set(map(type, answers)) == {Receipt}:
+            outcomes[request[0] : request[-1] + 1] = cast("list[Receipt]", answers)
+            return
         refused = False
         for put, answer in zip(request, answers, strict=True):
             if answer.__class__ is Receipt:
@@ -242,7 +247,11 @@ class Putting:
     # -- answers -------------------------------------------------------------------------------
 
     def _settle(
-        self, request: list[int], answers: list[Receipt | Refused], *, refused_only: bool = False
+        self,
+        request: Sequence[int],
+        answers: list[Receipt | Refused],
+        *,
+        refused_only: bool = False,
     ) -> None:
         now = self._monotonic()
         rests: dict[ShardId, float] = {}
@@ -326,7 +335,7 @@ class Putting:
             self._block(group, why)
         return False
 
-    def _unanswered(self, request: list[int], error: KstreamError, what: str) -> None:
+    def _unanswered(self, request: Sequence[int], error: KstreamError, what: str) -> None:
         self.error = self.error or error
         for put in request:
             self._block(self._plan.groups[put], f"{type(error).__name__}: {error} ({what})")
