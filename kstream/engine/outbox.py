@@ -34,7 +34,8 @@ class Delivery(Entry, eq=False, gc=False):
     future, and its failure comes out at the producer's next ``flush``.
 
     It is the entry that the stream is given, not an object beside it: a producer holds many
-    thousands. Once the stream has the record, its bytes and headers are let go.
+    thousands. Once the stream has the record, its bytes and headers are let go, unless it
+    was sent again.
     """
 
     # Nothing here leads back to the delivery once its fate is known: `causes.kept` sees to that for

@@ -128,11 +128,14 @@ class Sender(Intake):
         freed = delivered = 0
         for delivery, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Receipt):
-                by_itself = delivery.attempts == 1 and delivery.key is not None
-                receipt = outcome if by_itself else _as_sent(delivery, outcome)
-                delivery.data = b""
-                if delivery.headers is not None:  # setting a field costs more than looking at it
-                    delivery.headers = None
+                receipt = outcome
+                if delivery.attempts > 1 or delivery.key is None:
+                    receipt = _as_sent(delivery, outcome)
+                if delivery.attempts == 1:
+                    # Else a write that was given up may be reading it still, in a thread of its own.
+                    delivery.data = b""
+                    if delivery.headers is not None:  # setting a field costs more than a look
+                        delivery.headers = None
                 delivered += 1
                 freed += delivery.size
                 if delivery.waiters is None:

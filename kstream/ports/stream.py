@@ -90,7 +90,7 @@ class Stream(Protocol):
     async def write(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Append *entries* and return one outcome each, in order.
 
-        They stay the caller's, who may change them afterwards: what is kept of one is copied.
+        They stay the caller's, who may change them once this has returned: what is kept is copied.
 
         Never raises for a single record. Raises `RetryableError` when nothing is known of any
         of them, `StorageFull` or `NotFound` when none was written.

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,32 @@ def test_a_delivery_gives_its_result_within_a_time_limit_and_as_often_as_asked()
         assert not delivery.done
         assert delivery.result(10) == delivery.result()
         assert delivery.done
+
+
+def test_many_are_accepted_at_once_in_the_order_among_those_before_and_after() -> None:
+    stream = ScriptedStream()
+    with Producer(stream, codec=Json(int)) as producer:
+        producer.enqueue(0, key="k")
+        deliveries = producer.enqueue_many(("k", number) for number in range(1, 10_000))
+        producer.enqueue(10_000, key="k")
+        assert [delivery.result(30).sequence for delivery in deliveries] == [*range(1, 10_000)]
+        producer.flush()
+        assert [int(entry.data) for entry in stream.log] == [*range(10_001)]
+        assert producer.enqueue_many([]) == []
+
+
+def test_a_wrong_one_among_many_is_named_and_those_before_it_are_accepted() -> None:
+    stream = ScriptedStream()
+    with Producer(stream) as producer:
+        wrong: list[Any] = [("k", b"%d" % n) for n in range(5000)]
+        wrong[4500] = ("k", "text")
+        with pytest.raises(UsageError, match="bytes, not str") as caught:
+            producer.enqueue_many(wrong)
+    assert caught.value.__notes__ == [
+        "kstream: record 404 of enqueue_many, counted from 0",
+        "kstream: 4096 records before these were accepted",
+    ]
+    assert len(stream.log) == 4500
 
 
 def test_what_nobody_waited_for_comes_out_of_flush_once_and_of_close() -> None:

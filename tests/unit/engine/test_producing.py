@@ -243,6 +243,21 @@ def test_a_permanent_failure_comes_out_at_once_and_later_records_pass(
     sending(stream, body)
 
 
+def test_a_records_bytes_go_once_the_stream_has_it_unless_another_write_may_read_them() -> None:
+    """A write that was given up goes on in a thread of an adapter: it must find what it was given."""
+    stream = ScriptedStream("lose answer")
+
+    async def body(sender: Sender) -> None:
+        again = await sender.accept(entry(headers={"h": b"1"}))
+        assert (await again).attempts == 2
+        assert (again.data, again.headers) == (b"x", {"h": b"1"})
+        once = await sender.accept(entry(headers={"h": b"1"}))
+        assert (await once).attempts == 1
+        assert (once.data, once.headers) == (b"", None)
+
+    sending(stream, body)
+
+
 class Bug(Exception):
     """What an adapter did not foresee."""
 
