@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Generic, cast
 
-from msgspec import UNSET, Struct, field
-from typing_extensions import TypeVar
+from msgspec import Struct
+from typing_extensions import TypeVar, override
 
 from .position import Position
 from .shard import ShardId
 
-__all__ = ["Batch", "Entry", "Failure", "Outcome", "Receipt", "Record", "ShardEnded"]
+__all__ = [
+    "Batch",
+    "Entry",
+    "Failure",
+    "Outcome",
+    "Receipt",
+    "Record",
+    "ShardEnded",
+    "with_value",
+]
 
 T = TypeVar("T", default=bytes)
 
@@ -29,7 +38,7 @@ _ON_THE_WIRE = {
 }
 
 
-class Record(Struct, Generic[T], rename=_ON_THE_WIRE):
+class Record(Struct, Generic[T], rename=_ON_THE_WIRE, gc=False):
     """One record of a stream. Kinesis's JSON decodes straight into it, so msgspec gives these four
     fields the names they have there; treat it as immutable.
 
@@ -49,7 +58,6 @@ class Record(Struct, Generic[T], rename=_ON_THE_WIRE):
     shard: ShardId = ShardId("")
     replay: int = 0
     """How often this record was replayed from the dead letters; 0 for the first delivery."""
-    decoded: Any = field(default=UNSET)
     stray: bool = False
     """Its key hashes outside its shard: its aggregate was predicted to another one, or was under
     way while the stream was resharded. Its order among the others of its key is not known."""
@@ -62,8 +70,37 @@ class Record(Struct, Generic[T], rename=_ON_THE_WIRE):
     @property
     def value(self) -> T:
         """The data as the worker's codec decoded it; without a codec, the bytes."""
-        decoded = self.decoded
-        return cast("T", self.data if decoded is UNSET else decoded)
+        return cast("T", self.data)
+
+
+class DecodedRecord(Record[T], gc=True):
+    """A record with what the worker's codec made of its data. That may refer to anything, the
+    record itself included; a plain one refers to nothing that could refer to it, so the garbage
+    collector need not count the many thousands that a reader makes each second."""
+
+    decoded: Any = None
+
+    @property
+    @override
+    def value(self) -> T:
+        return cast("T", self.decoded)
+
+
+def with_value(record: Record[Any], value: object) -> Record[Any]:
+    """Return *record* with *value* decoded from it."""
+    return DecodedRecord(
+        record.sequence,
+        record.arrived,
+        record.key,
+        record.data,
+        record.id,
+        record.headers,
+        record.sub,
+        record.shard,
+        record.replay,
+        record.stray,
+        value,
+    )
 
 
 class Batch(Struct, Generic[T]):

@@ -30,7 +30,7 @@ from ..errors import UsageError
 from ..position import BEFORE_ALL, Position
 from ..record import Batch, Record
 from .fingerprint import fingerprint, fingerprints, secret_prime
-from .seen_run import TICKS, DedupLimits, Run, join_runs, merge_runs, pack_ids
+from .seen_run import TICKS, DedupLimits, Run, distinct, join_runs, merge_runs, pack_ids
 
 __all__ = ["DedupLimits", "DedupWindow", "Run", "merge_runs"]
 
@@ -98,7 +98,7 @@ class DedupWindow:
         joined = join_runs([Run.decode(body, self._key) for body in runs])
         self._watermark = self._settled_watermark = joined.watermark
         self._newest = joined.highest
-        numbers, stamps = _in_order(joined.numbers(), joined.stamps)
+        numbers, stamps = distinct(joined.numbers(), joined.stamps)
         self._known.update(numbers)
         for at in range(0, len(numbers), _BLOCK):
             self._remember(numbers[at : at + _BLOCK], stamps[at : at + _BLOCK])
@@ -256,12 +256,3 @@ class DedupWindow:
                 return
             blocks.popleft()
             self._front = 0
-
-
-def _in_order(numbers: list[int], stamps: array[int]) -> tuple[list[int], array[int]]:
-    """Return both without the earlier of two stamps of one ID (seen, forgotten, seen again)."""
-    newest = dict(zip(numbers, stamps, strict=True))
-    if len(newest) == len(numbers):
-        return numbers, stamps
-    pairs = sorted((stamp, number) for number, stamp in newest.items())
-    return [number for _, number in pairs], array("Q", [stamp for stamp, _ in pairs])

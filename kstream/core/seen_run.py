@@ -90,9 +90,25 @@ class Run(NamedTuple):
 
     def since(self, limits: DedupLimits, watermark: int) -> Run:
         """Return the run without the IDs that *limits* have let go at *watermark*."""
-        first = bisect_left(self.stamps, limits.floor(watermark))
-        first = max(first, len(self.stamps) - limits.count)
+        run = self._after(bisect_left(self.stamps, limits.floor(watermark)))
+        if len(run.stamps) > limits.count:
+            # Only IDs that are different ones push each other out.
+            numbers, stamps = distinct(run.numbers(), run.stamps)
+            if len(stamps) < len(run.stamps):
+                run = Run(run.watermark, stamps, pack_ids(numbers))
+        return run._after(max(0, len(run.stamps) - limits.count))
+
+    def _after(self, first: int) -> Run:
         return self._replace(stamps=self.stamps[first:], ids=self.ids[16 * first :])
+
+
+def distinct(numbers: list[int], stamps: array[int]) -> tuple[list[int], array[int]]:
+    """Return both without the earlier of two stamps of one ID."""
+    newest = dict(zip(numbers, stamps, strict=True))
+    if len(newest) == len(numbers):
+        return numbers, stamps
+    pairs = sorted((stamp, number) for number, stamp in newest.items())
+    return [number for _, number in pairs], array("Q", [stamp for stamp, _ in pairs])
 
 
 def pack_ids(numbers: Sequence[int]) -> bytes:
@@ -103,8 +119,8 @@ def pack_ids(numbers: Sequence[int]) -> bytes:
 def join_runs(runs: Sequence[Run]) -> Run:
     """Return the union of *runs*, in any order. An ID in several keeps its newest stamp, once.
 
-    Runs whose stamps do not interleave are only strung together (an ID then may stand twice:
-    seen, forgotten, seen again); only parents of a merge have others.
+    Runs whose stamps do not interleave are only strung together, and an ID may then stand twice:
+    seen, forgotten, seen again, or seen by both parents of a merge. Only such have others.
     """
     watermark = max((run.watermark for run in runs), default=0)
     order = sorted(

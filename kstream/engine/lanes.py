@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from zlib import crc32
 
 from ..core.progress import Slot, Window
-from ..record import Record
+from ..record import Record, with_value
 from .consumers import Handles
 from .failing import Failures
 from .halting import Halt, Halted
@@ -191,7 +191,7 @@ class Lane:
             record.shard = shard
             try:
                 if decode is not None:
-                    record.decoded = decode(record.data)
+                    record = records[index] = with_value(record, decode(record.data))
                 call(record)
             except asyncio.CancelledError:  # nobody can cancel a plain function but itself
                 return _Cancelled()
@@ -214,7 +214,7 @@ class Lane:
             record.shard = shard
             try:
                 if decode is not None:
-                    record.decoded = decode(record.data)
+                    record = records[index] = with_value(record, decode(record.data))
                 await call(record)
             except asyncio.CancelledError:
                 if halt.cancelled():
@@ -229,7 +229,7 @@ class Lane:
     async def _again(self, record: Record) -> None:
         spec = self._spec
         if spec.decode is not None:
-            record.decoded = spec.decode(record.data)
+            record = with_value(record, spec.decode(record.data))
         if self._monotonic() >= self._halt.grant.deadline:
             raise Halted
         if spec.is_async:

@@ -9,7 +9,7 @@ from ..core.batching import bisect, through
 from ..core.progress import Slot, Window
 from ..errors import RejectedError
 from ..lease import Mark
-from ..record import Batch, ShardEnded
+from ..record import Batch, ShardEnded, with_value
 from ..signals import Deduplicated, Handled
 from .consumers import Handles
 from .failing import Failures
@@ -223,7 +223,7 @@ class Processing:
             record.shard = batch.shard
             if decode is not None:
                 try:
-                    record.decoded = decode(record.data)
+                    batch.records[index] = with_value(record, decode(record.data))
                 except RejectedError as error:
                     undecoded = error
                     before = batch.records[index - 1].position if index else batch.after
@@ -277,8 +277,9 @@ class Processing:
             raise Halted
         spec = self._spec
         if spec.decode is not None:
-            for record in batch.records:
-                record.decoded = spec.decode(record.data)
+            records = batch.records
+            for index, record in enumerate(records):
+                records[index] = with_value(record, spec.decode(record.data))
         if spec.is_async:
             await called(self._halt, spec.call, batch)
         elif spec.inline:

@@ -243,13 +243,25 @@ def plan_plain(
 ) -> Plan:
     """Return *entries* as they are, a row of them for each key. IDs and replay numbers, which
     only an aggregate can carry, stay behind; headers are refused."""
-    placed = layout.placed
-    in_order = ordered and placed
-    largest = layout.largest - 4 * LONGEST_KEY
-    if in_order and (found := _each_key_once(entries, largest)) is not None:
-        every = range(len(found))
-        keys = [put.key or "" for put in found]
-        return Plan(found, every, keys, [every], ordered=True, simple=True)
+    in_order = ordered and layout.placed
+    found = _each_key_once(entries, layout) if in_order else None
+    if found is None:
+        return _plan_in_turns(entries, outcomes, layout, in_order=in_order, spreader=spreader)
+    every = range(len(found))
+    keys = [put.key or "" for put in found]
+    return Plan(found, every, keys, [every], ordered=True, simple=True)
+
+
+def _plan_in_turns(
+    entries: Sequence[Entry],
+    outcomes: list[Outcome | None],
+    layout: Layout,
+    *,
+    in_order: bool,
+    spreader: Spreader,
+) -> Plan:
+    """Return the plan of any entries: where there is order, those of one key one after the other."""
+    placed, largest = layout.placed, layout.largest - 4 * LONGEST_KEY
     puts: list[PutEntry] = []
     groups: list[Group] = []
     owners: list[int | list[int]] = []
@@ -258,15 +270,7 @@ def plan_plain(
     turns: dict[str, int] = {}
     for number, entry in enumerate(entries):
         key, data, point = entry.key, entry.data, entry.hash_key
-        if not (
-            key.__class__ is str
-            and data.__class__ is bytes
-            and entry.headers is None
-            and point is None
-            and 0 < len(key) <= LONGEST_KEY
-            and key.isascii()
-            and len(data) <= largest
-        ):
+        if not _usual(entry, largest):
             why = _malformed(entry) or _unfit_as_it_is(entry, layout)
             if why is not None:
                 outcomes[number] = _refused(why)
@@ -293,7 +297,7 @@ def plan_plain(
     return plan
 
 
-def _each_key_once(entries: Sequence[Entry], largest: int) -> list[PutEntry] | None:
+def _each_key_once(entries: Sequence[Entry], layout: Layout) -> list[PutEntry] | None:
     """Return *entries* as they travel, if none has to wait for another one and all are as nearly all
     are. Where there are many more keys than a write has entries, that is most of the time."""
     keys, data = [entry.key or "" for entry in entries], [entry.data for entry in entries]
@@ -306,11 +310,25 @@ def _each_key_once(entries: Sequence[Entry], largest: int) -> list[PutEntry] | N
         not all(keys)
         or max(map(len, keys), default=0) > LONGEST_KEY
         or set(map(type, data)) != {bytes}
-        or max(map(len, data)) > largest
+        or max(map(len, data)) > layout.largest - 4 * LONGEST_KEY
         or [1 for entry in entries if entry.headers is not None or entry.hash_key is not None]
     ):
         return None
     return list(map(PutEntry, data, keys))
+
+
+def _usual(entry: Entry, largest: int) -> bool:
+    """Whether nothing about *entry* needs a closer look."""
+    key, data = entry.key, entry.data
+    return (
+        key.__class__ is str
+        and data.__class__ is bytes
+        and entry.headers is None
+        and entry.hash_key is None
+        and 0 < len(key) <= LONGEST_KEY
+        and key.isascii()
+        and len(data) <= largest
+    )
 
 
 def _refused(why: Failure | str) -> Failure:

@@ -2,8 +2,7 @@
 
 It is the reference for what a stream must do, the stream under the simulation, and the floor of the
 engine's benchmark: a fetch hands out a slice of records that were built when they were written.
-All readers share those `Record` objects, so workers with *different* codecs must not read one
-memory stream in one process (the engine keeps the decoded value on the record).
+All readers share those `Record` objects.
 """
 
 from __future__ import annotations

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import traceback
+import weakref
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,6 +22,7 @@ import pytest
 
 import kstream.hosting
 from kstream import Batch, DedupLimits, Record, Retry, Worker
+from kstream.codecs import Text
 from kstream.connect import open_leases, open_stream
 from kstream.core.batching import Roll
 from kstream.errors import ClosedError, ConfigError, KstreamError, NotFound, UsageError
@@ -242,6 +246,60 @@ def test_a_worker_runs_beside_other_work_and_again_afterwards() -> None:
                 await stream.write([Entry(b"%d" % number, key="k")])
                 assert await asyncio.wait_for(seen.get(), 5) == b"%d" % number
         assert seen.empty(), "what was settled does not come again"
+
+    asyncio.run(main())
+
+
+class Order:
+    """A value that may refer to the record it came in."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.source: Record[Order] | None = None
+
+
+class Orders:
+    def decode(self, data: bytes) -> Order:
+        return Order(data.decode())
+
+    def encode(self, value: Order) -> bytes:
+        return value.text.encode()
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_workers_with_two_codecs_read_one_stream_and_a_value_may_refer_to_its_record(
+    batches: bool,
+) -> None:
+    """A plain record is none of the garbage collector's objects: a ring through it would stay."""
+
+    async def main() -> None:
+        url = f"memory:codecs-{batches}"
+        stream = await open_stream(url)
+        await stream.write([Entry(b"%d" % number, key="k") for number in range(5)])
+        values: list[weakref.ref[Order]] = []
+        texts: list[str] = []
+        orders = Worker(url, group="orders", codec=Orders(), settings=QUICK)
+        other = Worker(url, group="texts", codec=Text(), settings=QUICK)
+
+        def order(record: Record[Order]) -> None:
+            record.value.source = record
+            values.append(weakref.ref(record.value))
+
+        def text(record: Record[str]) -> None:
+            texts.append(record.value)
+
+        if batches:
+            orders.batch_handler(lambda batch: deque(map(order, batch), maxlen=0))
+            other.batch_handler(lambda batch: deque(map(text, batch), maxlen=0))
+        else:
+            orders.handler(order)
+            other.handler(text)
+        async with orders, other, asyncio.timeout(10):
+            while not len(values) == len(texts) == 5:
+                await asyncio.sleep(0.01)
+        assert texts == ["0", "1", "2", "3", "4"]
+        gc.collect()
+        assert [value() for value in values] == [None] * 5
 
     asyncio.run(main())
 

@@ -155,6 +155,19 @@ def test_a_merge_child_knows_what_either_parent_knew(
             assert not restored(runs, limits).admit(batch([again])).records
 
 
+def test_an_id_that_both_parents_saw_pushes_no_other_one_out_of_their_joined_runs() -> None:
+    """It stood twice in the joined run, which counted it as two."""
+    limits, runs = DedupLimits(span_ms=1, count=2), []
+    for log in ([record(0, "b", 0), record(1, "a", 0)], [record(0, "a", 1)]):
+        parent = DedupWindow(limits, KEY)
+        parent.admit(batch(log))
+        run = parent.cut(Position(10**9))
+        assert run is not None
+        runs.append(run)
+    child = restored([merge_runs(runs, limits, KEY)], limits)
+    assert not child.admit(batch([record(5, "b", 1), record(6, "a", 1)])).records
+
+
 def restored(runs: Sequence[bytes], limits: DedupLimits) -> DedupWindow:
     window = DedupWindow(limits, KEY)
     window.load(runs)
