@@ -51,6 +51,8 @@ _LANES: Final = 4
 """Writes in flight, as many as the floor has requests."""
 _DATA: Final = bytes(32 + n % 90 for n in range(_SIZE))
 _PAIRS: Final = 5
+_PUT_PAIRS: Final = 9
+"""The floor of writing moves between 1.0 and 1.5 million records a second from pair to pair."""
 _ROUNDS: Final = 3
 
 Puts = Callable[[str, Aggregation, int, bytes], Awaitable[tuple[float, float]]]
@@ -111,7 +113,8 @@ def _writing(runner: asyncio.Runner) -> Iterator[Row]:
         ("kinesis.enqueue", produced_singly, "on", None),
     )
     for name, puts, aggregate, goal in modes:
-        found = [runner.run(pair(puts, aggregate)) for _ in range(_PAIRS + 1)][1:]
+        count = _ROUNDS if goal is None else _PUT_PAIRS
+        found = [runner.run(pair(puts, aggregate)) for _ in range(count + 1)][1:]
         yield from_pairs(name, "records/s", found, goal)
 
 
