@@ -247,9 +247,9 @@ def plan_plain(
     found = _each_key_once(entries, layout) if in_order else None
     if found is None:
         return _plan_in_turns(entries, outcomes, layout, in_order=in_order, spreader=spreader)
-    every = range(len(found))
-    keys = [put.key or "" for put in found]
-    return Plan(found, every, keys, [every], ordered=True, simple=True)
+    puts, keys = found
+    every = range(len(puts))
+    return Plan(puts, every, keys, [every], ordered=True, simple=True)
 
 
 def _plan_in_turns(
@@ -297,8 +297,10 @@ def _plan_in_turns(
     return plan
 
 
-def _each_key_once(entries: Sequence[Entry], layout: Layout) -> list[PutEntry] | None:
-    """Return *entries* as they travel, if none has to wait for another one and all are as nearly all
+def _each_key_once(
+    entries: Sequence[Entry], layout: Layout
+) -> tuple[list[PutEntry], list[str]] | None:
+    """Return *entries* as they travel, and their keys, if none has to wait for another one and all are as nearly all
     are. Where there are many more keys than a write has entries, that is most of the time."""
     keys, data = [entry.key or "" for entry in entries], [entry.data for entry in entries]
     try:
@@ -314,7 +316,7 @@ def _each_key_once(entries: Sequence[Entry], layout: Layout) -> list[PutEntry] |
         or [1 for entry in entries if entry.headers is not None or entry.hash_key is not None]
     ):
         return None
-    return list(map(PutEntry, data, keys))
+    return list(map(PutEntry, data, keys)), keys
 
 
 def _usual(entry: Entry, largest: int) -> bool:

@@ -21,7 +21,7 @@ from ..core.pacing import backoff
 from ..errors import KstreamError, RetryableError, Unavailable
 from ..record import Entry, Failure, Outcome, Receipt
 from ..shard import ShardId
-from .api import MOST_BYTES, MOST_ENTRIES, KinesisApi, Refused
+from .api import MOST_BYTES, MOST_ENTRIES, KinesisApi, PutEntry, Refused
 from .layout import Layout
 from .planning import Group, Plan, point_of
 from .write_pacing import Paces, cost
@@ -190,8 +190,7 @@ class Putting:
                 raise group.exceptions[0] from None  # nobody expected it: a fault in our code
 
     def _requests(self, puts: Sequence[int]) -> Sequence[Sequence[int]]:
-        all_puts = self._plan.puts
-        sizes = [len(all_puts[put].data) for put in puts]
+        sizes = [len(put.data) for put in self._chosen(puts)]
         key = 4 * 256  # bytes at the most
         if (
             sum(sizes) + key * len(puts) <= MOST_BYTES
@@ -208,15 +207,20 @@ class Putting:
             requests[-1].append(put)
         return requests
 
+    def _chosen(self, puts: Sequence[int]) -> list[PutEntry]:
+        every = self._plan.puts
+        if isinstance(puts, range):  # of neighbours
+            return every[puts.start : puts.stop]
+        return [every[put] for put in puts]
+
     async def _in_turn(self, request: Sequence[int]) -> None:
         async with self._at_once:
             if self.error is None:
                 await self._request(request)
 
     async def _request(self, request: Sequence[int]) -> None:
-        puts = self._plan.puts
         try:
-            answers = await self._api.put_records([puts[put] for put in request])
+            answers = await self._api.put_records(self._chosen(request))
         except RetryableError as error:
             self._unanswered(request, error, "it may have been written")
             return
@@ -231,9 +235,12 @@ class Putting:
             self._settle(request, answers)
             return
         owners, outcomes = self._plan.owners, self._outcomes
-        each_its_own = isinstance(owners, range) and isinstance(request, range)
-        if each_its_own and set(map(type, answers)) == {Receipt}:
-            outcomes[request[0] : request[-1] + 1] = cast("list[Receipt]", answers)
+        if (
+            isinstance(owners, range)  # each entry is a put of its own
+            and isinstance(request, range)
+            and set(map(type, answers)) == {Receipt}
+        ):
+            outcomes[request.start : request.stop] = cast("list[Receipt]", answers)
             return
         refused = False
         for put, answer in zip(request, answers, strict=True):
