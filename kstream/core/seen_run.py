@@ -103,7 +103,7 @@ class Run(NamedTuple):
 
 
 def distinct(numbers: list[int], stamps: array[int]) -> tuple[list[int], array[int]]:
-    """Return both without the earlier of two stamps of one ID."""
+    """Return both, which rise with the stamps, without the earlier of two stamps of one ID."""
     newest = dict(zip(numbers, stamps, strict=True))
     if len(newest) == len(numbers):
         return numbers, stamps
@@ -131,13 +131,11 @@ def join_runs(runs: Sequence[Run]) -> Run:
         for run in order:
             stamps.extend(run.stamps)
         return Run(watermark, stamps, b"".join([run.ids for run in order]))
-    newest: dict[int, int] = {}
-    for run in order:
-        for number, stamp in zip(run.numbers(), run.stamps, strict=True):
-            newest[number] = max(stamp, newest.get(number, -1))
-    pairs = sorted((stamp, number) for number, stamp in newest.items())
-    stamps = array("Q", [stamp for stamp, _ in pairs])
-    return Run(watermark, stamps, pack_ids([number for _, number in pairs]))
+    pairs = sorted(pair for run in order for pair in zip(run.stamps, run.numbers(), strict=True))
+    numbers, stamps = distinct(
+        [number for _, number in pairs], array("Q", [stamp for stamp, _ in pairs])
+    )
+    return Run(watermark, stamps, pack_ids(numbers))
 
 
 def merge_runs(bodies: Sequence[bytes], limits: DedupLimits, key: bytes) -> bytes:

@@ -300,8 +300,9 @@ def _plan_in_turns(
 def _each_key_once(
     entries: Sequence[Entry], layout: Layout
 ) -> tuple[list[PutEntry], list[str]] | None:
-    """Return *entries* as they travel, and their keys, if none has to wait for another one and all are as nearly all
-    are. Where there are many more keys than a write has entries, that is most of the time."""
+    """Return *entries* as they travel, and their keys: ``None`` unless each has another key, so that
+    none waits for another one, and all are `_usual`. It looks at them column by column, since with
+    many keys most writes are so, and a call for each entry would be a twentieth of their cost."""
     keys, data = [entry.key or "" for entry in entries], [entry.data for entry in entries]
     try:
         if len(set(keys)) < len(keys) or not "".join(keys).isascii():
